@@ -1,0 +1,195 @@
+"""Check the Markdown of the repository; `--write` brings its generated parts up to date first.
+
+Links between files must lead to a file, and to a heading when they name one. Links to other hosts are not followed.
+
+Generated parts stand between a pair of comments, in any Markdown file:
+
+    <!-- options of registry.mdns -->
+    <!-- end of options -->
+
+Between them comes the table of that plugin's options, made from the same description as its flags. Each installed
+plugin that has options must have its table somewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+from urllib.parse import unquote
+
+import msgspec
+
+ROOT = Path(__file__).resolve().parent.parent
+SKIPPED = {"node_modules", "dist", "build", "site-packages"}
+
+FENCE = re.compile(r"^ {0,3}(```+|~~~+)[^\n]*\n.*?(?:^ {0,3}\1[`~]* *$|\Z)", re.MULTILINE | re.DOTALL)
+CODE_SPAN = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)")
+HEADING = re.compile(r"^ {0,3}#{1,6} +(.+?) *#* *$", re.MULTILINE)
+ANCHOR = re.compile(r"<a +(?:id|name)=\"([^\"]+)\"")
+LINK = re.compile(r"\]\(<?([^)\s>]+)>?(?: +\"[^\"]*\")?\)|^ {0,3}\[[^\]]+\]: *<?([^\s>]+)", re.MULTILINE)
+ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
+OPTIONS = re.compile(r"(<!-- options of (\S+) -->\n).*?(<!-- end of options -->)", re.DOTALL)
+ATTRIBUTE = re.compile(r"^ {4}(\w+(?:, \w+)*): (.+(?:\n {5,}\S.*)*)", re.MULTILINE)
+
+
+def markdown_files(root: Path) -> list[Path]:
+    """Every Markdown file below `root`, without hidden folders and what is built or installed."""
+    found = (path for path in root.rglob("*.md") if path.is_file())
+    return sorted(path for path in found if not _left_out(path.relative_to(root).parts[:-1]))
+
+
+def _left_out(folders: Sequence[str]) -> bool:
+    return any(name in SKIPPED or name.startswith(".") for name in folders)
+
+
+def anchors(text: str) -> set[str]:
+    """What links may name after `#` in this page, as GitHub forms it from headings."""
+    body = FENCE.sub("", text)
+    seen: dict[str, int] = {}
+    found = set(ANCHOR.findall(body))
+    for heading in HEADING.findall(body):
+        plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
+        slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        found.add(f"{slug}-{seen[slug]}" if slug in seen else slug)
+        seen[slug] = seen.get(slug, 0) + 1
+    return found
+
+
+def broken_links(root: Path, pages: dict[Path, str]) -> Iterator[str]:
+    """One line for each link that leads nowhere."""
+    for page, text in pages.items():
+        body = CODE_SPAN.sub("", FENCE.sub("", text))
+        for inline, reference in LINK.findall(body):
+            target = inline or reference
+            if ELSEWHERE.match(target):
+                continue
+            fault = _fault(root, page, target, pages)
+            if fault:
+                yield f"{page.relative_to(root)}: {target}: {fault}"
+
+
+def _fault(root: Path, page: Path, target: str, pages: dict[Path, str]) -> str:
+    path, _, anchor = unquote(target).partition("#")
+    file = (page.parent / path).resolve() if path else page
+    if not file.is_relative_to(root):
+        return "leads out of the repository"
+    if not file.exists():
+        return "no such file"
+    if anchor and file in pages and anchor not in anchors(pages[file]):
+        return "no such heading"
+    return ""
+
+
+def installed_plugins() -> Iterator[Any]:
+    """The descriptions of the core's own plugins and of every installed package's."""
+    core = importlib.import_module("pymicro")
+    own = {f"pymicro.{kind.name}._plugin" for kind in pkgutil.iter_modules(core.__path__) if kind.ispkg}
+    others = {entry_point.module for entry_point in importlib.metadata.entry_points(group="pymicro.plugins")}
+    for name in sorted({name for name in own if importlib.util.find_spec(name)} | others):
+        describe = getattr(importlib.import_module(name), "pymicro_plugins", None)
+        yield from describe() if describe else ()
+
+
+def option_tables() -> dict[str, str]:
+    """The table of options of each plugin that has some, by `<kind>.<name>`."""
+    return {
+        f"{plugin.kind}.{plugin.name}": option_table(plugin.kind, plugin.name, plugin.options)
+        for plugin in installed_plugins()
+        if msgspec.structs.fields(plugin.options)
+    }
+
+
+def option_table(kind: str, name: str, options: type[Any]) -> str:
+    """The options of one plugin as a Markdown table."""
+    types = get_type_hints(options)
+    meanings = _meanings(options)
+    lines = ["| flag | environment | type | default | meaning |", "| --- | --- | --- | --- | --- |"]
+    for field in msgspec.structs.fields(options):
+        flag = f"{kind}_{name}_{field.name}"
+        cells = (
+            f"`--{flag}`",
+            f"`MICRO_{flag.upper()}`",
+            f"`{_type_name(types[field.name])}`",
+            _default(field),
+            meanings.get(field.name, ""),
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _meanings(options: type[Any]) -> dict[str, str]:
+    """What each field means, from the `Attributes:` part of the class's docstring."""
+    _, _, attributes = inspect.cleandoc(options.__doc__ or "").partition("Attributes:\n")
+    found = {}
+    for names, text in ATTRIBUTE.findall(attributes):
+        for name in names.split(", "):
+            found[name] = " ".join(text.split())
+    return found
+
+
+def _type_name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.default is not msgspec.NODEFAULT:
+        value = field.default
+    elif field.default_factory is not msgspec.NODEFAULT:
+        value = field.default_factory()
+    else:
+        return "required"
+    return "none" if value is None or value in ("", (), [], {}) else f"`{value}`"
+
+
+def generated(text: str, tables: dict[str, str]) -> str:
+    """The page with its generated parts as they ought to be; an unknown plugin's part stays as it is."""
+
+    def part(match: re.Match[str]) -> str:
+        begin, name, end = match.groups()
+        return f"{begin}{tables[name]}{end}" if name in tables else match[0]
+
+    return OPTIONS.sub(part, text)
+
+
+def stale_parts(root: Path, pages: dict[Path, str], tables: dict[str, str]) -> Iterator[str]:
+    """One line for each generated part that is out of date, missing or of no installed plugin."""
+    shown = set()
+    for page, text in pages.items():
+        names = {part[1] for part in OPTIONS.findall(text)}
+        shown |= names
+        yield from (f"{page.relative_to(root)}: no plugin {name} with options" for name in sorted(names - set(tables)))
+        if generated(text, tables) != text:
+            yield f"{page.relative_to(root)}: generated part is out of date; run `python docs/check.py --write`"
+    yield from (f"no page has `<!-- options of {name} -->`" for name in sorted(set(tables) - shown))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="bring the generated parts up to date")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the folder to check (default: the repository)")
+    chosen = parser.parse_args(arguments)
+    root = chosen.root.resolve()
+    tables = option_tables()
+    pages = {path: path.read_text(encoding="utf-8") for path in markdown_files(root)}
+    if chosen.write:
+        for page, text in pages.items():
+            pages[page] = generated(text, tables)
+            if pages[page] != text:
+                page.write_text(pages[page], encoding="utf-8")
+    stale = stale_parts(root, pages, tables) if root == ROOT else iter(())
+    faults = [*broken_links(root, pages), *stale]
+    print("\n".join(faults) or f"{len(pages)} Markdown files: links and generated parts are in order")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

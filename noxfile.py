@@ -1,0 +1,98 @@
+"""The commands of this repository: each has its one body here, and hatch scripts and `.ci/run` call it.
+
+`NOX_DEFAULT_VENV_BACKEND=none` says that the active environment has everything (the hatch environment sets it):
+sessions then run in place. Without it each session builds an environment of its own, and the tests run on every
+Python that is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+IN_PLACE = os.environ.get("NOX_DEFAULT_VENV_BACKEND") == "none"
+OWN_VENV = "uv|virtualenv"
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = OWN_VENV
+nox.options.download_python = "never"
+nox.options.sessions = ["lint", "tests", "docs"]
+
+# Runs in an environment that has nothing but the built packages and what they depend on.
+CHECK_INSTALLED = """
+import importlib, importlib.metadata, importlib.resources, sys
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+    assert importlib.resources.files(name).joinpath("py.typed").is_file(), f"{name}: no py.typed"
+for entry_point in importlib.metadata.entry_points(group="pymicro.plugins"):
+    entry_point.load()
+"""
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    """Install every package editable and the named dependency groups, unless the session runs in place."""
+    if not session.virtualenv.is_sandboxed:
+        return
+    editable = [argument for package in PACKAGES for argument in ("-e", str(package))]
+    session.install(*editable, *nox.project.dependency_groups(PYPROJECT, *groups))
+
+
+@nox.session(python=None if IN_PLACE else ["3.11", "3.12", "3.13", "3.14"])
+def tests(session: nox.Session) -> None:
+    """Run the tests of the packages, across packages, of the examples and of the documentation's snippets."""
+    install(session, "test")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the tests and demand branch coverage of the core."""
+    install(session, "test")
+    # Not pytest-cov: the pytest plugin of pymicro-testing imports the core before that one starts to measure.
+    session.run("coverage", "run", "-m", "pytest", "-q", *session.posargs)
+    session.run("coverage", "report")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style, format, layers and types."""
+    install(session, "test", "lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+    session.run("mypy", "docs/check.py", *(str(package.relative_to(ROOT) / "src") for package in PACKAGES))
+    for example in sorted({path.parent for path in ROOT.glob("examples/**/*.py")}):
+        session.run("mypy", str(example.relative_to(ROOT)))  # one by one: each example is a program of its own
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Check the links between Markdown files and that the generated reference is up to date."""
+    install(session, "test")
+    session.run("python", "docs/check.py", *session.posargs)
+
+
+@nox.session(venv_backend=OWN_VENV)
+def build(session: nox.Session) -> None:
+    """Build every package into dist/, install the wheels in a clean environment and import them."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "build"))
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    for package in PACKAGES:
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(dist), str(package), silent=True)
+    clean = Path(session.create_tmp()) / "clean"
+    session.run("python", "-m", "venv", "--clear", str(clean))
+    python = str(clean / ("Scripts" if os.name == "nt" else "bin") / "python")
+    wheels = sorted(dist.glob("*.whl"))
+    # Wheels named as files cannot be replaced by a release on the index; only their dependencies come from there.
+    session.run(python, "-m", "pip", "install", "-q", *map(str, wheels), external=True)
+    session.run(python, "-m", "pip", "check", external=True)
+    names = [wheel.name.split("-")[0] for wheel in wheels]
+    imports = ["pymicro" if name == "pymicro_core" else name for name in names]
+    session.run(python, "-I", "-W", "error", "-c", CHECK_INSTALLED, *imports, external=True)

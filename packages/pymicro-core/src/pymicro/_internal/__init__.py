@@ -1,0 +1,1 @@
+"""Pure helpers that are no part of the public API."""

@@ -1,0 +1,401 @@
+"""The one dispatcher that gives every broker concurrency, order, retries, dead letters and draining.
+
+What happens to a delivery:
+
+    received -> waits in the lane of its key -> handler -> settled
+                       ^                           |
+                       +---- again, in place ------+
+
+* One task receives, never more than `prefetch` deliveries at a time. Each group of deliveries (one, or a batch) has
+  a task that runs the handler and then settles; at most `concurrency` of them are in a handler.
+* The lane of a key opens when the handler ended. Only what is tried again in place keeps it closed.
+* A delivery is retried through the broker where that counts (`REDELIVERY`), else in place. A broker that cannot delay
+  (`DELAY`) has the delivery held here until the delay passed; it counts to `prefetch` while it waits.
+* What was lent for a time is extended for as long as it is here, waiting or handled. When that fails until the lease
+  is over, another consumer may have it: its handler is cancelled.
+* A dead letter is published before its delivery is settled, so it may be doubled and is never lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+from pymicro._internal.logs import log
+from pymicro.broker._contract import Broker, Consumer
+from pymicro.broker._lanes import Lanes
+from pymicro.broker._retry import RetryPolicy
+from pymicro.broker._settling import Settler
+from pymicro.broker._types import Ack, Delivery, Reject, Retry, Settlement, bind
+from pymicro.broker._work import Fault, Leases, Work
+from pymicro.clock import Clock, SystemClock, TimerHandle
+from pymicro.errors import Closed, ConnectionFailed, InvalidOption, UsageError
+from pymicro.plugins.toolkit import Component
+
+Handler = Callable[[Any], Awaitable[None]]
+
+_RECONNECT: Final = RetryPolicy(delay=0.1, max_delay=5.0)
+
+
+class Dispatcher(Component):
+    """Hands the messages of one topic to a handler. `async with` attaches it; leaving closes it at once.
+
+    Opening attaches to the broker. If the broker cannot be reached, that is tried again in the background, and
+    `attached` says so.
+
+    Args:
+        broker: an open broker.
+        topic: the topic to consume.
+        handler: takes a delivery, or a list of deliveries when `batch` is given. It runs in a context of its own.
+        queue: consumers of one queue share its messages; empty: all of them.
+        concurrency: how many calls of the handler run at a time.
+        prefetch: how many unsettled deliveries are here at a time, waiting ones included; None: twice as many as the
+            handlers can have in hands.
+        retry: what happens after a failure; None for `RetryPolicy()`.
+        batch: the most deliveries of one call, and the seconds to wait for them after the first; None: one by one.
+        manual: whether the handler settles each delivery itself; one that it leaves unsettled counts as failed.
+            Otherwise a delivery is acknowledged when the handler returns, unless it was settled before.
+        native: subscription options of the broker's plugin.
+        clock: the time for delays, leases and draining.
+        logger: for what goes wrong.
+        timeout: seconds for the publishing of one dead letter, and for each step of closing.
+
+    Raises:
+        InvalidOption: a number is out of its range.
+        BackendRefused: on opening, the broker said no.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        topic: str,
+        handler: Handler,
+        *,
+        queue: str = "",
+        concurrency: int = 16,
+        prefetch: int | None = None,
+        retry: RetryPolicy | None = None,
+        batch: tuple[int, float] | None = None,
+        manual: bool = False,
+        native: Any = None,
+        clock: Clock | None = None,
+        logger: logging.Logger | None = None,
+        timeout: float = 5.0,
+    ) -> None:
+        self._size, self._wait = batch or (1, 0.0)
+        self._prefetch = prefetch if prefetch is not None else 2 * concurrency * self._size
+        if concurrency < 1 or self._size < 1 or self._prefetch < self._size:
+            raise InvalidOption(
+                f"subscription to {topic!r}: concurrency and batch size are at least 1, prefetch a batch"
+            )
+        self._broker = broker
+        self._topic = topic
+        self._handler = handler
+        self._queue = queue
+        self._concurrency = concurrency
+        self._policy = retry or RetryPolicy()
+        self._batched = batch is not None
+        self._manual = manual
+        self._native = native
+        self._clock: Clock = clock or SystemClock()
+        self._logger = logger or logging.getLogger("pymicro.broker")
+        self._timeout = timeout
+
+        self._settler = Settler(broker, self._policy, self._clock, self._logger, topic, timeout)
+        self._fault = Fault(self._logger, "subscription", topic=topic, queue=queue)
+        self._leases = Leases(self._clock, Fault(self._logger, "extending of deliveries", topic=topic), timeout)
+        self._consumer: Consumer | None = None
+        self._held: set[Work] = set()
+        self._lanes: Lanes[Work] = Lanes()
+        self._running = 0
+        self._due = False  # the deliveries that wait shall not wait for a full batch
+        self._timer: TimerHandle | None = None
+        self._draining = False
+        self._begin_pending = True
+        self._room = asyncio.Event()
+        self._room.set()
+        self._idle = asyncio.Event()
+        self._context = contextvars.Context()
+        self._groups: set[asyncio.Task[None]] = set()
+        self._receiver: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def attached(self) -> bool:
+        """Whether messages of the topic reach this dispatcher now."""
+        return self._consumer is not None and not self._draining and self._consumer.attached
+
+    @property
+    def in_flight(self) -> int:
+        """How many deliveries are here: waiting, in a handler, or on their way back to the broker."""
+        return len(self._held)
+
+    async def drain(self, timeout: float, *, pending: bool = True) -> None:
+        """Take no more messages, finish, and close. What is unfinished then goes back to the broker.
+
+        Cancellation closes at once.
+
+        Args:
+            timeout: seconds for what is here already; handlers still running then are cancelled.
+            pending: whether deliveries that no handler has begun are handled too.
+        """
+        try:
+            if self.is_open:
+                self._draining = True
+                self._begin_pending = self._begin_pending and pending
+                await self._stop_receiving()
+                await self._finish(timeout)
+        finally:
+            await self.aclose()
+
+    async def _stop_receiving(self) -> None:
+        consumer, receiver = self._consumer, self._receiver
+        detached = consumer is not None and await self._bounded("detaching", consumer.detach())
+        if receiver is not None and (not detached or self._fault.active or not self._begin_pending):
+            receiver.cancel()
+
+    async def _finish(self, timeout: float) -> None:
+        if self._settler.redelivers or not self._begin_pending:
+            self._settler.hurry()
+        self._schedule()
+        self._check_idle()
+        if timeout > 0:
+            timer = self._clock.call_later(timeout, self._idle.set)
+            try:
+                await self._idle.wait()
+            finally:
+                timer.cancel()
+
+    async def _open(self) -> None:
+        # Handlers see the variables of who opened the dispatcher, and nothing of each other.
+        self._context = contextvars.copy_context()
+        try:
+            await self._attach()
+        except ConnectionFailed as error:
+            if not error.transient:
+                raise
+            self._fault.begin(error)
+        self._receiver = self._task(self._receive(), "receive")
+        self._receiver.add_done_callback(lambda _: self._check_idle())
+
+    async def _close(self) -> None:
+        self._idle.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        background = [task for task in (self._receiver, self._keeper) if task is not None]
+        try:
+            await self._cancel({*self._groups, *background})
+        finally:
+            if self._consumer is not None:
+                await self._bounded("closing", self._consumer.aclose())
+            if self._held and not self._settler.redelivers:
+                log(self._logger, logging.WARNING, "deliveries lost", topic=self._topic, number=len(self._held))
+            self._held.clear()
+
+    async def _cancel(self, tasks: set[asyncio.Task[None]]) -> None:
+        tasks -= {asyncio.current_task()}  # a handler may close its own dispatcher
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, deaf = await asyncio.wait(tasks, timeout=self._timeout)
+            if deaf:
+                log(self._logger, logging.WARNING, "handlers ignore cancellation", topic=self._topic, number=len(deaf))
+
+    async def _bounded(self, what: str, step: Awaitable[None]) -> bool:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await step
+        except Exception as error:
+            log(self._logger, logging.WARNING, f"{what} failed", topic=self._topic, error=repr(error))
+            return False
+        return True
+
+    def _task(self, coroutine: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
+        loop = asyncio.get_running_loop()
+        return loop.create_task(coroutine, name=f"{what} {self._topic}", context=self._context.copy())
+
+    # Receiving
+
+    async def _attach(self) -> Consumer:
+        consumer = await self._broker.consume(
+            self._topic, queue=self._queue, prefetch=self._prefetch, native=self._native
+        )
+        self._consumer = consumer
+        self._fault.end()
+        if self._keeper is not None:
+            self._keeper.cancel()
+        if consumer.lease is not None:
+            self._keeper = self._task(self._leases.keep(consumer, consumer.lease, self._held), "extend")
+        return consumer
+
+    async def _receive(self) -> None:
+        failures = 0
+        while True:
+            await self._room.wait()
+            try:
+                consumer = self._consumer or await self._attach()
+                deliveries = await consumer.receive(self._prefetch - len(self._held))
+            except Exception as error:
+                if isinstance(error, Closed):
+                    if self._draining:
+                        return
+                    await self._discard_consumer()
+                self._fault.begin(error)
+                failures += 1
+                await self._clock.sleep(_RECONNECT.delay_after(failures))
+                continue
+            failures = 0
+            self._fault.end()
+            for delivery in deliveries:
+                self._accept(consumer, delivery)
+            self._schedule()
+
+    async def _discard_consumer(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await self._bounded("closing", consumer.aclose())
+
+    def _accept(self, consumer: Consumer, delivery: Delivery[Any]) -> None:
+        work = Work(consumer, delivery, self._settler.finish)
+        if consumer.lease is not None:
+            work.expires = self._clock.monotonic() + consumer.lease
+        bind(delivery, work)
+        self._held.add(work)
+        if len(self._held) >= self._prefetch:
+            self._room.clear()
+        self._lanes.add(delivery.key, work)
+
+    def _forget(self, work: Work) -> None:
+        self._held.discard(work)
+        if len(self._held) < self._prefetch:
+            self._room.set()
+
+    def _check_idle(self) -> None:
+        waiting = self._lanes.ready and self._begin_pending
+        if self._receiver is not None and self._receiver.done() and not self._groups and not waiting:
+            self._idle.set()
+
+    # Handling
+
+    def _schedule(self) -> None:
+        """Begin as many groups as there are slots for."""
+        if not (self.is_open and self._begin_pending):
+            return
+        while self._running < self._concurrency and self._lanes.ready and self._enough():
+            self._begin(self._lanes.take(self._size))
+        if self._timer is None and self._lanes.ready and not self._enough():
+            self._timer = self._clock.call_later(self._wait, self._flush)
+
+    def _enough(self) -> bool:
+        return self._lanes.ready >= self._size or self._due or self._draining
+
+    def _flush(self) -> None:
+        self._timer = None
+        self._due = True
+        self._schedule()
+
+    def _begin(self, group: list[Work]) -> None:
+        self._due = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._running += 1
+        task = self._task(self._run(group), "handle")
+        self._groups.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._groups.discard(task)
+        self._check_idle()
+
+    async def _run(self, group: list[Work]) -> None:
+        alone = len(group) == 1
+        error = await self._call([work for work in group if self._worth_handling(work)])
+        self._running -= 1
+        if error is not None:
+            self._report(group, error)
+        settlements = [self._decide(work, error, alone) for work in group]
+        for work, settlement in zip(group, settlements, strict=True):
+            if not self._stays(work, settlement):
+                self._lanes.release(work)
+        self._schedule()
+        if alone:
+            await self._conclude(group[0], settlements[0])
+        else:
+            await asyncio.gather(*map(self._conclude, group, settlements))
+
+    def _worth_handling(self, work: Work) -> bool:
+        return not work.lost and work.delivery.count <= self._policy.max_deliveries
+
+    async def _call(self, works: list[Work]) -> BaseException | None:
+        """The handler's error, or None. Raises only to end this dispatcher's own task."""
+        if not works:
+            return None
+        task = asyncio.current_task()
+        assert task is not None
+        for work in works:
+            work.handling = task
+        deliveries = [work.delivery for work in works]
+        try:
+            await self._handler(deliveries if self._batched else deliveries[0])
+        except asyncio.CancelledError as error:
+            if not self.is_open:
+                raise
+            return error
+        except Exception as error:
+            return error
+        finally:
+            for work in works:
+                work.handling = None
+            while self.is_open and task.cancelling():  # a lost lease ended the handler, not this task
+                task.uncancel()
+        return None
+
+    def _decide(self, work: Work, error: BaseException | None, alone: bool) -> Settlement | None:
+        """What is to be told to the broker; None: it was told."""
+        count = work.delivery.count
+        last = count >= self._policy.max_deliveries
+        if work.told:
+            return None
+        if work.lost:
+            return Retry()
+        if work.settlement is not None:
+            asked_in_vain = isinstance(work.settlement, Retry) and last
+            return Reject("retry was asked for after the last delivery") if asked_in_vain else work.settlement
+        if not self._worth_handling(work):
+            return Reject(f"delivered {count - 1} times, and never finished")
+        if error is None and self._manual:
+            error = UsageError("the handler returned without settling the delivery")
+            self._report([work], error)
+        return self._policy.decide(error, count, alone=alone) if error is not None else Ack()
+
+    def _stays(self, work: Work, settlement: Settlement | None) -> bool:
+        return isinstance(settlement, Retry) and not work.lost and self._settler.stays(work.delivery)
+
+    async def _conclude(self, work: Work, settlement: Settlement | None) -> None:
+        if isinstance(settlement, Retry) and self._stays(work, settlement):
+            if await self._settler.pause(settlement.delay):
+                work.again()
+                self._lanes.release(work, again=True)
+                self._schedule()
+                return
+            self._lanes.release(work)
+        work.settlement = work.settlement or settlement
+        if settlement is None or await self._settler.conclude(work, settlement):
+            self._forget(work)
+
+    def _report(self, group: list[Work], error: BaseException) -> None:
+        cancelled = isinstance(error, asyncio.CancelledError)
+        log(
+            self._logger,
+            logging.INFO if cancelled else logging.WARNING,
+            "handler cancelled" if cancelled else "event failed",
+            topic=self._topic,
+            queue=self._queue,
+            count=",".join(str(work.delivery.count) for work in group),
+            error=repr(error),
+            exc_info=None if cancelled else error,
+        )

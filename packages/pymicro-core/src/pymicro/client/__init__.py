@@ -1,0 +1,7 @@
+"""The client: calls and streams to services found by name, and events."""
+
+from pymicro.client._client import Blocking, Client, Parts
+from pymicro.client._options import ClientOptions
+from pymicro.client._publish import Publisher, Publishing
+
+__all__ = ["Blocking", "Client", "ClientOptions", "Parts", "Publisher", "Publishing"]

@@ -1,0 +1,470 @@
+"""The client: calls and streams to services found by name.
+
+A call goes through `call` middleware once, then through attempts: choose a node, `attempt` middleware, exchange. One
+deadline covers all of it. `docs/explanation/the-walk-of-a-call.md` follows one call through this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from pymicro import errors
+from pymicro.client._method import Method, Target, untyped
+from pymicro.client._options import ClientOptions
+from pymicro.client._pool import Connection, Pool
+from pymicro.client._retry import Budget, delay, may_repeat
+from pymicro.client._stream import Outbound
+from pymicro.client._stub import blocking_stub, make_stub
+from pymicro.clock import Clock
+from pymicro.codec import CodecTable
+from pymicro.message import Message
+from pymicro.plugins import Build, Limits
+from pymicro.record import Node
+from pymicro.rpc import (
+    EndpointSpec,
+    Interrupt,
+    Middleware,
+    Request,
+    Response,
+    chain,
+    checked,
+    current,
+    error_of,
+    names,
+    options,
+)
+from pymicro.selector import Filter, Outcome, Pick, Selector
+from pymicro.transport import Transport
+
+T = TypeVar("T")
+_ID = "pymicro.client"
+
+
+class Parts(msgspec.Struct, kw_only=True):
+    """The open components that a client works with."""
+
+    build: Build
+    options: ClientOptions
+    transport: Transport
+    selector: Selector
+    codecs: CodecTable
+
+
+class Client:
+    """Calls services. It belongs to a `Service`, which opens and closes it.
+
+    Attributes:
+        name: the calling service's name.
+        opener: makes what synchronous callers open when the client is in no loop yet; None for nothing.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._parts: Parts | None = None
+        self._pool: Pool | None = None
+        self._middleware: dict[str, list[Middleware]] = {"calls": [], "attempts": [], "streams": []}
+        self._numbers = itertools.count()
+        self._in_flight = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.opener: Callable[[], Any] | None = None
+
+    # life
+
+    def open(self, parts: Parts) -> None:
+        """Work with these components until `aclose`."""
+        self._parts = parts
+        self._options = parts.options
+        self._clock: Clock = parts.build.clock
+        self._limits: Limits = parts.build.limits
+        self._selector = parts.selector
+        self._budget = Budget(parts.options.retry_budget, self._clock)
+        self._pool = Pool(
+            parts.transport,
+            self._clock,
+            size=parts.options.pool_size,
+            ttl=parts.options.pool_ttl,
+            dial_timeout=parts.options.dial_timeout,
+        )
+        parts.selector.on_removed(self._pool.drop)
+        self._call_chain = chain(self._middleware["calls"], self._attempts)
+        self._attempt_chain = chain(self._middleware["attempts"], self._exchange)
+        self._stream_chain = chain(self._middleware["streams"], self._open_stream)
+        self._loop = asyncio.get_running_loop()
+
+    async def aclose(self) -> None:
+        """Close every connection. Calls in flight fail."""
+        pool, self._pool, self._parts, self._loop = self._pool, None, None, None
+        if pool is not None:
+            await pool.aclose()
+
+    def use(
+        self,
+        *,
+        calls: Sequence[Middleware] = (),
+        attempts: Sequence[Middleware] = (),
+        streams: Sequence[Middleware] = (),
+    ) -> None:
+        """Append middleware; the first in a list is the outermost. It takes effect when the service opens.
+
+        Args:
+            calls: once a call, before a node is chosen.
+            attempts: once an attempt; `request.node` is the chosen node.
+            streams: once a stream.
+        """
+        self._middleware["calls"] += calls
+        self._middleware["attempts"] += attempts
+        self._middleware["streams"] += streams
+
+    # what users call
+
+    def stub(
+        self,
+        service: str,
+        interface: Callable[..., T],
+        *,
+        name: str | None = None,
+        address: str | None = None,
+        filters: Sequence[Filter] = (),
+        strategy: str | None = None,
+        key: str | None = None,
+        content_type: str | None = None,
+    ) -> T:
+        """An object with the methods of `interface`, each of which calls `service`.
+
+        Args:
+            service: the name it is registered under.
+            interface: the handler's class, or a Protocol or ABC with the same methods.
+            name: replaces the interface's name in the endpoints' names; None keeps it.
+            address: go to this node without asking the registry; None to choose a node.
+            filters, strategy, key: how a node is chosen; see `pymicro.selector`.
+            content_type: of the bodies; None for the client's own.
+
+        Raises:
+            InvalidHandler: a method cannot be called from here, such as a plain `def` one.
+        """
+        target = Target(
+            service=service, address=address, filters=filters, strategy=strategy, key=key, content_type=content_type
+        )
+        return make_stub(self, target, interface, name)
+
+    async def call(
+        self,
+        service: str,
+        endpoint: str,
+        body: Any = None,
+        *,
+        response: Any = Any,
+        timeout: float | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotent: bool = False,
+        address: str | None = None,
+        filters: Sequence[Filter] = (),
+        content_type: str | None = None,
+    ) -> Any:
+        """Call an endpoint by its name.
+
+        Args:
+            service, endpoint: whom and what (`Handler.Method`).
+            body: the request; anything that the codec can write.
+            response: the type to read the response as.
+            timeout: seconds for all of it; None for what `call_options` or the client says.
+            metadata: headers to send.
+            idempotent: whether the call may be repeated after it was sent.
+            address, filters, content_type: as in `stub`.
+
+        Raises:
+            Error: what the handler raised, or why it could not be reached.
+        """
+        target = Target(service=service, address=address, filters=filters, content_type=content_type)
+        method = self.method(target, untyped(endpoint, response, request=Any, idempotent=idempotent))
+        return await self.invoke(method, body, timeout=timeout, metadata=metadata)
+
+    @property
+    def blocking(self) -> Blocking:
+        """The same for synchronous code: scripts, notebooks, plain `def` handlers."""
+        return Blocking(self)
+
+    # the call path
+
+    @property
+    def token(self) -> object:
+        """Another object each time the client is opened; None while it is closed."""
+        return self._parts
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that the client is open in; None while it is closed."""
+        return self._loop
+
+    def method(self, target: Target, spec: EndpointSpec) -> Method:
+        """The prepared form of an endpoint.
+
+        Raises:
+            Closed: the client is not open.
+            BadRequest: the content type is not known.
+        """
+        if self._parts is None:
+            raise errors.Closed("the client is not open: use it inside 'async with service', or in service.run(main)")
+        content_type = target.content_type or self._options.content_type
+        return Method(target, spec, self._parts.codecs, content_type)
+
+    async def invoke(
+        self, method: Method, body: Any, *, timeout: float | None = None, metadata: Mapping[str, str] | None = None
+    ) -> Any:
+        """One call, from the value to the value."""
+        if self._in_flight >= self._options.max_calls:
+            raise errors.TooManyRequests(f"{self._in_flight} calls are in flight, the client's limit", _ID)
+        request = self._request(method, body, metadata)
+        seconds = self._seconds(method, timeout)
+        interrupt = Interrupt()
+        interrupt.start(self._clock, seconds)
+        request.deadline = interrupt.deadline
+        self._in_flight += 1
+        try:
+            return (await self._call_chain(request)).body
+        except asyncio.CancelledError:
+            if not interrupt.caught():
+                raise
+            raise self._late(request, seconds) from None
+        finally:
+            self._in_flight -= 1
+            interrupt.stop()
+
+    def _request(self, method: Method, body: Any, metadata: Mapping[str, str] | None) -> Request:
+        request = Request(
+            service=method.target.service,
+            endpoint=method.spec.name,
+            body=body,
+            headers=method.head,
+            content_type=method.content_type,
+            stream=method.spec.stream,
+            local={_METHOD: method},
+        )
+        serving, chosen = current.get(), options.get()
+        pairs = (
+            *(serving.propagated if serving is not None else ()),
+            *(chosen.metadata if chosen is not None else ()),
+            *(checked(metadata) if metadata else ()),
+        )
+        if pairs:
+            request.headers = method.head.extend(pairs)
+        return request
+
+    def _seconds(self, method: Method, timeout: float | None) -> float:
+        """The time-out that holds, never longer than what is left of the call that is being served."""
+        chosen, serving = options.get(), current.get()
+        seconds = timeout if timeout is not None else chosen.timeout if chosen is not None else None
+        if seconds is None:
+            seconds = method.spec.options.timeout or self._options.request_timeout
+        if serving is not None and serving.deadline is not None:
+            seconds = min(seconds, serving.deadline - self._clock.monotonic())
+        return max(seconds, 0.0)
+
+    def _late(self, request: Request, seconds: float) -> errors.DeadlineExceeded:
+        where = f" from {request.node.id} at {request.node.address}" if request.node else ": no node was reached"
+        text = f"no answer of {request.service} {request.endpoint} within {seconds:.3g} s{where}"
+        executed: errors.Executed = "maybe" if request.local.get(_SENT) else "no"
+        return errors.DeadlineExceeded(text, _ID, executed=executed)
+
+    async def _attempts(self, request: Request) -> Response:
+        """Attempts at one node after another, until one answers or none may be made."""
+        method: Method = request.local[_METHOD]
+        failures: list[tuple[Node, Exception]] = []
+        self._budget.earn()
+        while True:
+            pick = await self._pick(method, failures)
+            request.node, request.peer = pick.node, pick.node.address
+            request.attempt = len(failures) + 1
+            began = self._clock.monotonic()
+            try:
+                response = await self._attempt_chain(request)
+            except (errors.Error, errors.ConnectionFailed) as error:
+                pick.done(_outcome(error), self._clock.monotonic() - began)
+                failures.append((pick.node, error))
+                if not self._again(method, error, len(failures)):
+                    raise self._failed(request, failures) from error
+                await self._clock.sleep(0 if isinstance(error, errors.DialFailed) else delay(len(failures)))
+            except BaseException:
+                pick.done(Outcome.OK, self._clock.monotonic() - began)
+                raise
+            else:
+                pick.done(Outcome.OK, self._clock.monotonic() - began)
+                return response
+
+    def _again(self, method: Method, error: errors.Error | errors.ConnectionFailed, attempts: int) -> bool:
+        if attempts > self._options.retries:
+            return False
+        return may_repeat(error, idempotent=method.spec.options.idempotent) and self._budget.spend(error)
+
+    async def _pick(self, method: Method, failures: list[tuple[Node, Exception]]) -> Pick:
+        """A node that was not tried yet; when all were, wait and try them again."""
+        target = method.target
+        if method.node is not None:
+            if failures:
+                await self._clock.sleep(delay(len(failures)))
+            return Pick(method.node)
+        tried = [node.id for node, _ in failures]
+        try:
+            return await self._selector.pick(
+                target.service, filters=target.filters, strategy=target.strategy, exclude=tried, key=target.key
+            )
+        except errors.Unavailable:
+            if not failures:
+                raise
+        await self._clock.sleep(delay(len(failures)))
+        return await self._selector.pick(
+            target.service, filters=target.filters, strategy=target.strategy, key=target.key
+        )
+
+    def _failed(self, request: Request, failures: list[tuple[Node, Exception]]) -> errors.Error:
+        """What the caller is told: the error itself if a node sent it, else which nodes failed, and why."""
+        last = failures[-1][1]
+        if isinstance(last, errors.Error):
+            return last
+        tried = "; ".join(f"{node.id} at {node.address}: {_cause(error)}" for node, error in failures)
+        age = self._selector.age(request.service) if request.local[_METHOD].node is None else None
+        known = "" if age is None else f" (registry data is {age:.1f} s old)"
+        executed: errors.Executed = "no" if all(_executed(error) == "no" for _, error in failures) else "maybe"
+        return errors.Unavailable(f"{request.service} cannot be reached: {tried}{known}", _ID, executed=executed)
+
+    async def _exchange(self, request: Request) -> Response:
+        """One attempt: a connection, the request, the response."""
+        pool, node = self._pool, request.node
+        if pool is None or node is None:
+            raise errors.Closed("the client was closed")
+        method: Method = request.local[_METHOD].for_node(node)
+        number = str(next(self._numbers))
+        body = method.encode(request.body, number)
+        message = self._message(request, method, number, body)
+        connection = await pool.acquire(node)
+        try:
+            request.local[_SENT] = True
+            await connection.socket.send(message)
+            reply = await connection.socket.recv()
+        except BaseException:
+            pool.discard(connection)
+            raise
+        headers = reply.headers
+        if headers.lowered.get("connection") == "close":
+            pool.discard(connection)
+        else:
+            pool.release(connection)
+        error = error_of(headers)
+        if error is not None:
+            raise error
+        return Response(method.decode(reply.body, headers), headers)
+
+    def _message(self, request: Request, method: Method, number: str, body: bytes) -> Message:
+        if len(body) > self._limits.message:
+            raise errors.TooLarge(f"the request of {len(body)} bytes is over the limit of {self._limits.message}", _ID)
+        headers = request.headers if method.content_type == request.content_type else method.head
+        fields = [(names.ID, number)]
+        if request.deadline is not None:
+            fields.append((names.TIMEOUT, str(max(1, int((request.deadline - self._clock.monotonic()) * 1e9)))))
+        if request.stream:
+            fields.append((names.STREAM, number))
+        return Message(headers.extend(tuple(fields)), body)
+
+    # streams
+
+    async def stream(
+        self, method: Method, body: Any, *, timeout: float | None = None, metadata: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[Any, None]:
+        """One stream; yields its responses. Closing the iterator cancels the handler.
+
+        Args:
+            method: what is called.
+            body: the request, or an asynchronous iterator of requests.
+            timeout: seconds for all of it; None for no limit but that of the call being served.
+            metadata: headers to send.
+
+        Raises:
+            Error: what the handler raised, or why it could not be reached.
+        """
+        request = self._request(method, body, metadata)
+        chosen, serving = options.get(), current.get()
+        limited = timeout or method.spec.options.timeout or (chosen.timeout if chosen is not None else None)
+        if limited is not None or (serving is not None and serving.deadline is not None):
+            seconds = self._seconds(method, limited or float("inf"))
+            request.deadline = self._clock.monotonic() + seconds
+        response = await self._stream_chain(request)
+        items: AsyncIterator[Any] = response.body
+        try:
+            async for item in items:
+                yield item
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _open_stream(self, request: Request) -> Response:
+        """The handshake, at a node that accepts a connection. go-micro `client/rpc_client.go`, `rpc_stream.go`."""
+        method: Method = request.local[_METHOD]
+        failures: list[tuple[Node, Exception]] = []
+        while True:
+            pick = await self._pick(method, failures)
+            request.node, request.peer = pick.node, pick.node.address
+            try:
+                outbound = await self._handshake(request, method, pick)
+            except errors.ConnectionFailed as error:
+                pick.done(_outcome(error), 0.0)
+                failures.append((pick.node, error))
+                if not self._again(method, error, len(failures)):
+                    raise self._failed(request, failures) from error
+            except BaseException:
+                pick.done(Outcome.OK, 0.0)
+                raise
+            else:
+                return Response(outbound)
+
+    async def _handshake(self, request: Request, method: Method, pick: Pick) -> Outbound:
+        if self._pool is None:
+            raise errors.Closed("the client was closed")
+        connection: Connection = await self._pool.dial(pick.node)
+        number = str(next(self._numbers))
+        message = self._message(request, method, number, b"")
+        outbound = Outbound(connection.socket, method, message.headers, pick, self._clock, request.deadline)
+        await outbound.open(request.body)
+        return outbound
+
+
+class Blocking:
+    """A client for synchronous code. It works in threads without a running event loop."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def stub(self, service: str, interface: type[Any], **how: Any) -> Any:
+        """As `Client.stub`; the methods block, and streams are plain iterators.
+
+        Raises:
+            UsageError: at a call inside a running event loop, which it would block.
+        """
+        return blocking_stub(self._client, service, interface, how)
+
+
+_METHOD = "pymicro.method"
+_SENT = "pymicro.sent"
+
+
+def _outcome(error: errors.Error | errors.ConnectionFailed) -> Outcome:
+    if isinstance(error, errors.DialFailed):
+        return Outcome.UNREACHABLE
+    if isinstance(error, errors.ConnectionFailed):
+        return Outcome.BROKEN
+    if error.executed == "no" and error.transient:
+        return Outcome.OVERLOADED
+    return Outcome.OK
+
+
+def _cause(error: Exception) -> str:
+    return error.detail if isinstance(error, (errors.Error, errors.ConnectionFailed)) else str(error)
+
+
+def _executed(error: Exception) -> str:
+    return error.executed if isinstance(error, (errors.Error, errors.ConnectionFailed)) else "maybe"

@@ -1,0 +1,109 @@
+"""Publishing events."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from pymicro.broker import Broker
+from pymicro.codec import CodecTable, Encode, EnvelopeCodec
+from pymicro.message import Message
+from pymicro.metadata import Headers
+from pymicro.rpc import Middleware, Request, Response, chain, checked, current, names, options
+
+T = TypeVar("T")
+
+FindBroker = Callable[[str], Awaitable[Broker]]
+
+
+class Publishing:
+    """Encodes events and hands them to a broker. Headers as in go-micro `client/rpc_client.go`.
+
+    Args:
+        service: who publishes.
+        codecs: by content type.
+        content_type: of the bodies, unless said otherwise.
+        timeout: seconds for one event, unless said otherwise.
+        find: the broker of an instance name.
+        middleware: wraps each event; `request.endpoint` is the topic.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        codecs: CodecTable,
+        content_type: str,
+        timeout: float,
+        find: FindBroker,
+        middleware: Sequence[Middleware],
+    ) -> None:
+        self._service = service
+        self._codecs = codecs
+        self._content_type = content_type
+        self._timeout = timeout
+        self._find = find
+        self._encoders: dict[str, Encode] = {}
+        self._call = chain(middleware, self._send)
+
+    async def publish(
+        self,
+        topic: str,
+        value: Any,
+        *,
+        key: str | None,
+        metadata: Mapping[str, str] | None,
+        content_type: str | None,
+        timeout: float | None,
+        broker: str,
+    ) -> None:
+        """See `Service.publish`."""
+        serving, chosen = current.get(), options.get()
+        headers = Headers(
+            [
+                (names.CONTENT_TYPE, content_type or self._content_type),
+                (names.TOPIC, topic),
+                ("Micro-ID", str(uuid.uuid4())),
+                *(serving.propagated if serving is not None else ()),
+                *(chosen.metadata if chosen is not None else ()),
+                *checked(metadata or {}),
+            ]
+        )
+        limit = timeout if timeout is not None else self._timeout
+        local = {"key": key, "broker": broker, "timeout": limit}
+        await self._call(Request(service=self._service, endpoint=topic, body=value, headers=headers, local=local))
+
+    async def _send(self, request: Request) -> Response:
+        local = request.local
+        body = self._encoder(request.headers[names.CONTENT_TYPE])(request.body)
+        broker = await self._find(local["broker"])
+        message = Message(request.headers, body)
+        await broker.publish(request.endpoint, message, key=local["key"], timeout=local["timeout"])
+        return Response()
+
+    def _encoder(self, content_type: str) -> Encode:
+        """Events have no envelope, whatever the content type."""
+        encode = self._encoders.get(content_type)
+        if encode is None:
+            codec = self._codecs.get(content_type)
+            inner = codec.inner if isinstance(codec, EnvelopeCodec) else codec
+            encode = self._encoders[content_type] = inner.encoder(Any)
+        return encode
+
+
+class Publisher(Generic[T]):
+    """Publishes events of one type to one topic.
+
+    Attributes:
+        topic: where to.
+        type: of the events; None for any.
+    """
+
+    def __init__(self, publish: Callable[..., Awaitable[None]], topic: str, type: type[T] | None) -> None:
+        self._publish = publish
+        self.topic = topic
+        self.type = type
+
+    async def publish(self, event: T, *, key: str | None = None, metadata: Mapping[str, str] | None = None) -> None:
+        """Publish one event; see `Service.publish`."""
+        await self._publish(self.topic, event, key=key, metadata=metadata)

@@ -1,0 +1,291 @@
+"""One accepted socket: reads requests, runs handlers, writes replies.
+
+A connection is one task. It carries one call at a time, which runs inside that task in a context of its own
+(`InContext`), so that a call costs no task. The task learns from `Socket.on_disconnect` that the caller went away
+while a handler runs, and from a timer that the deadline passed; both cancel it through `Interrupt`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pymicro import errors
+from pymicro._internal.logs import log
+from pymicro.codec import Envelope, EnvelopeCodec
+from pymicro.message import Message
+from pymicro.metadata import Headers
+from pymicro.rpc import Context, InContext, Interrupt, Request, current, error_fields, from_exception, names
+from pymicro.rpc import propagated_of as propagated
+from pymicro.server._endpoints import Binding
+from pymicro.server._inbound import CallerGone, Inbound
+from pymicro.transport import Socket
+
+if TYPE_CHECKING:
+    from pymicro.server._server import Server
+
+_ENDED = Headers([(names.ERROR, names.END_OF_STREAM)])
+_CLOSE = (names.CONNECTION, "close")
+
+
+class Connection:
+    """Serves one socket until either side is done with it."""
+
+    def __init__(self, server: Server, socket: Socket) -> None:
+        self._server = server
+        self._socket = socket
+        self._interrupt: Interrupt | None = None
+        self._inbound: Inbound | None = None
+        socket.on_disconnect = self._caller_gone
+
+    async def serve(self) -> None:
+        """Serve messages one after another; returns when the socket shall be closed."""
+        while True:
+            try:
+                message = await self._socket.recv()
+            except errors.Error as error:  # over a limit: there is one answer left to give
+                self._server.stats.errors += 1
+                await self._reply(None, message=None, error=error)
+                return
+            except (errors.ConnectionFailed, errors.Closed):
+                return
+            if not await self._serve_one(message):
+                return
+
+    async def refuse(self, error: errors.Error) -> None:
+        """Answer the first message with `error`, whatever it is."""
+        with suppress(errors.ConnectionFailed, errors.Closed, errors.Error):
+            message = await self._socket.recv()
+            await self._reply(None, message, error)
+
+    async def _serve_one(self, message: Message) -> bool:
+        """Serve one request; whether the connection goes on."""
+        lowered = message.headers.lowered
+        if lowered.get("micro-error"):
+            return False  # the end, or the cancellation, of a stream that is over
+        server = self._server
+        refusal = server.refusal(message)
+        if refusal is not None:
+            server.stats.errors += 1
+            sent = await self._reply(None, message, refusal)
+            return sent and not server.draining
+        server.stats.requests += 1
+        server.in_flight += 1
+        try:
+            sent = await self._dispatch(message, lowered)
+        finally:
+            server.request_done()
+        return sent and not server.draining and lowered.get("connection") != "close"
+
+    async def _dispatch(self, message: Message, lowered: dict[str, str]) -> bool:
+        topic = lowered.get("micro-topic")
+        if topic:
+            return await self._serve_event(topic, message)
+        try:
+            binding, envelope, body = self._resolve(message, lowered)
+        except errors.Error as error:
+            self._server.stats.errors += 1
+            return await self._reply(None, message, error)
+        if binding.endpoint.stream:
+            return await self._serve_stream(binding, message)
+        return await self._serve_call(binding, message, envelope, body)
+
+    def _resolve(self, message: Message, lowered: dict[str, str]) -> tuple[Binding, Envelope | None, bytes]:
+        """Who serves the message, and its body without an envelope."""
+        server = self._server
+        content_type = lowered.get("content-type") or names.DEFAULT_CONTENT_TYPE
+        name = lowered.get("micro-endpoint") or names.lookup(lowered, "micro-endpoint")
+        name = name or names.lookup(lowered, "micro-method")
+        if not name or "micro-target" in lowered:
+            content_type = _legacy(content_type, lowered)
+        codec = None if name else server.codecs.get(content_type)
+        if isinstance(codec, EnvelopeCodec):  # go-micro's oldest peers name the endpoint in the body only
+            name = codec.unwrap_request(message.body)[0].endpoint
+        binding = server.endpoint(name).binding(content_type, server.codecs)
+        if binding.envelope is None:
+            return binding, None, message.body
+        envelope, body = binding.envelope.unwrap_request(message.body)
+        return binding, envelope, body
+
+    async def _serve_call(self, binding: Binding, message: Message, envelope: Envelope | None, body: bytes) -> bool:
+        try:
+            result = await self._limited(self._call(binding, message, body), message)
+            encoded = binding.encode(result)
+            if len(encoded) > self._server.limits.message:
+                raise errors.TooLarge(f"the reply of {len(encoded)} bytes is over the limit", executed="maybe")
+        except CallerGone:
+            return False
+        except Exception as error:
+            return await self._reply(binding, message, self._failure(binding, error), envelope)
+        if binding.envelope is not None and envelope is not None:
+            encoded = binding.envelope.wrap_response(Envelope(id=envelope.id), encoded)
+        return await self._send(Message(self._head(binding.head, message), encoded))
+
+    async def _call(self, binding: Binding, message: Message, body: bytes) -> Any:
+        request = self._request(binding, message, binding.decode(body))
+        return (await binding.endpoint.call(request)).body
+
+    def _request(self, binding: Binding, message: Message, body: Any) -> Request:
+        headers = message.headers
+        interrupt = self._interrupt
+        request = Request(
+            service=self._server.name,
+            endpoint=binding.endpoint.spec.name,
+            body=body,
+            headers=headers,
+            stream=binding.endpoint.stream,
+            deadline=interrupt.deadline if interrupt is not None else None,
+            peer=self._socket.remote,
+        )
+        current.set(
+            Context(
+                service=request.service,
+                endpoint=request.endpoint,
+                deadline=request.deadline,
+                peer=request.peer,
+                headers=headers,
+                propagated=propagated(headers),
+            )
+        )
+        return request
+
+    async def _limited(self, work: Coroutine[Any, Any, Any], message: Message) -> Any:
+        """Run `work` in a context of its own until it ends, its deadline passes or the caller goes away."""
+        interrupt = self._interrupt = Interrupt()
+        timeout = self._server.timeout_of(message)
+        if timeout is not None:
+            interrupt.start(self._server.clock, timeout)
+        if not self._socket.connected:
+            interrupt.fire("disconnect")
+        try:
+            return await InContext(work)
+        except asyncio.CancelledError:
+            if not interrupt.caught():
+                if interrupt.cancelled_from_outside():
+                    raise
+                raise RuntimeError("the handler was cancelled from inside") from None
+            if interrupt.reason == "deadline":
+                raise errors.DeadlineExceeded(f"the deadline of {timeout:.3g} s passed", self._server.name) from None
+            raise CallerGone("the caller went away", self._socket.remote) from None
+        finally:
+            interrupt.stop()
+            self._interrupt = None
+
+    def _caller_gone(self) -> None:
+        if self._interrupt is None:
+            return
+        if self._inbound is not None and not self._inbound.ended:
+            self._inbound.caller_gone(self._interrupt)
+        else:
+            self._interrupt.fire("disconnect")
+
+    def _failure(self, binding: Binding, error: Exception) -> errors.Error:
+        self._server.stats.errors += 1
+        return from_exception(error, self._server.name, binding.endpoint.spec.name, self._server.logger)
+
+    # streams: go-micro `server/rpc_stream.go`
+
+    async def _serve_stream(self, binding: Binding, message: Message) -> bool:
+        server = self._server
+        if server.streams >= server.options.max_streams:
+            server.stats.errors += 1
+            error = errors.TooManyRequests(f"{server.streams} streams are open, the limit", server.name)
+            return await self._reply(binding, message, error)
+        server.streams += 1
+        self._inbound = Inbound(self._socket, binding.decode)
+        try:
+            await self._limited(self._stream(binding, message, self._inbound), message)
+        except CallerGone:
+            return False
+        except Exception as error:
+            await self._reply(binding, message, self._failure(binding, error))
+        else:
+            await self._send(Message(self._head(_ENDED, message), b""))
+        finally:
+            server.streams -= 1
+            await self._inbound.aclose()
+            self._inbound = None
+        return False  # a stream has its connection for itself
+
+    async def _stream(self, binding: Binding, message: Message, inbound: Inbound) -> None:
+        """The handshake's body is discarded; requests are the messages after it."""
+        spec = binding.endpoint.spec
+        body: Any = inbound if spec.client_stream else await inbound.first(takes=spec.takes)
+        response = await binding.endpoint.call(self._request(binding, message, body))
+        head = self._head(binding.head, message)
+        if not spec.server_stream:
+            await self._push(Message(head, binding.encode(response.body)))
+            return
+        items: AsyncIterator[Any] = response.body
+        try:
+            async for item in items:
+                await self._push(Message(head, binding.encode(item)))
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+
+    async def _push(self, message: Message) -> None:
+        try:
+            await self._socket.send(message)
+        except (errors.ConnectionFailed, errors.Closed) as error:
+            raise CallerGone("the caller went away", self._socket.remote) from error
+
+    async def _serve_event(self, topic: str, message: Message) -> bool:
+        """An event sent to the RPC port: go-micro `server/rpc_server.go` answers it with an empty body."""
+        try:
+            error = await self._limited(self._server.events.dispatch(topic, message), message)
+        except CallerGone:
+            return False
+        except errors.DeadlineExceeded as late:
+            error = late
+        return await self._reply(None, message, error)
+
+    # replies
+
+    def _head(self, head: Headers, message: Message) -> Headers:
+        number = message.headers.lowered.get("micro-id")
+        fields = [(names.ID, number)] if number else []
+        if self._server.draining:
+            fields.append(_CLOSE)
+        return head.extend(tuple(fields)) if fields else head
+
+    async def _reply(
+        self,
+        binding: Binding | None,
+        message: Message | None,
+        error: errors.Error | None,
+        envelope: Envelope | None = None,
+    ) -> bool:
+        """Answer with an error, or with an empty body; whether it could be sent."""
+        fields = error_fields(error) if error is not None else ()
+        head = (binding.head if binding else Headers()).extend(fields)
+        body = b""
+        if binding is not None and binding.envelope is not None and error is not None:
+            text = errors.to_wire(error)
+            body = binding.envelope.wrap_response(Envelope(id=envelope.id if envelope else "", error=text), b"")
+        return await self._send(Message(self._head(head, message) if message else head, body))
+
+    async def _send(self, message: Message) -> bool:
+        try:
+            await self._socket.send(message)
+        except (errors.ConnectionFailed, errors.Closed):
+            return False
+        except errors.TooLarge as error:
+            log(self._server.logger, logging.ERROR, "reply refused", remote=self._socket.remote, error=str(error))
+            return False
+        return True
+
+
+def _legacy(content_type: str, lowered: dict[str, str]) -> str:
+    """The envelope type that an old peer means; see go-micro `server/rpc_codec.go`."""
+    if names.lookup(lowered, "micro-protocol"):
+        return content_type
+    if content_type == "application/json":
+        return "application/json-rpc"
+    if content_type in ("application/protobuf", "application/octet-stream"):
+        return "application/proto-rpc"
+    return content_type

@@ -1,0 +1,185 @@
+"""Handlers made ready to be called: an `Endpoint` per method, a `Binding` per content type it is called with."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from pymicro.codec import Codec, CodecTable, Decode, Encode, EnvelopeCodec
+from pymicro.errors import InvalidHandler
+from pymicro.metadata import Headers
+from pymicro.rpc import Call, EndpointSpec, Middleware, Request, Response, chain, endpoints_of, names
+from pymicro.server._threads import Threads
+
+
+class Binding:
+    """One endpoint under one content type.
+
+    Attributes:
+        decode, encode: for one request, one response.
+        head: the constant headers of a response.
+        envelope: the codec that writes ids and errors into the body; None for the others.
+    """
+
+    __slots__ = ("decode", "encode", "endpoint", "envelope", "head")
+
+    def __init__(self, endpoint: Endpoint, codec: Codec | EnvelopeCodec, content_type: str) -> None:
+        inner = codec.inner if isinstance(codec, EnvelopeCodec) else codec
+        self.endpoint = endpoint
+        self.decode: Decode = inner.decoder(endpoint.spec.request)
+        self.encode: Encode = inner.encoder(endpoint.spec.response)
+        self.envelope = codec if isinstance(codec, EnvelopeCodec) else None
+        self.head = Headers([(names.CONTENT_TYPE, content_type)])
+
+
+class Endpoint:
+    """One method of one handler.
+
+    Attributes:
+        spec: its name, shape and types.
+        internal: whether it is left out of the registry.
+        call: middleware and handler.
+    """
+
+    def __init__(self, spec: EndpointSpec, method: Callable[..., Any], *, internal: bool = False) -> None:
+        self.spec = spec
+        self.internal = internal
+        self.stream = spec.stream
+        self._method = method
+        self._bindings: dict[str, Binding] = {}
+        self.call: Call = _unbound
+
+    def prepare(
+        self, calls: Sequence[Middleware], streams: Sequence[Middleware], threads: Callable[[], Threads]
+    ) -> None:
+        """Wrap the method in middleware; `threads` runs plain `def` methods. Done at each start of the server."""
+        self._bindings.clear()
+        invoke = _invoker(self.spec, self._method, threads)
+        self.call = chain(() if self.internal else streams if self.stream else calls, invoke)
+
+    def binding(self, content_type: str, codecs: CodecTable) -> Binding:
+        """The endpoint under a content type, made at the first use.
+
+        Raises:
+            BadRequest: the content type is not known, or cannot carry the endpoint's types.
+        """
+        found = self._bindings.get(content_type)
+        if found is None:
+            found = Binding(self, codecs.get(content_type), content_type)
+            self._bindings[content_type] = found
+        return found
+
+
+async def _unbound(request: Request) -> Response:
+    raise InvalidHandler(f"{request.endpoint} was not prepared")
+
+
+def _invoker(spec: EndpointSpec, method: Callable[..., Any], threads: Callable[[], Threads]) -> Call:
+    if spec.server_stream:
+        return _streaming(spec, method, threads)
+    if not spec.asynchronous:
+        return _threaded(spec, method, threads)
+    if not spec.takes:
+
+        async def without_request(request: Request) -> Response:
+            return Response(await method())
+
+        return without_request
+
+    async def unary(request: Request) -> Response:
+        return Response(await method(request.body))
+
+    return unary
+
+
+def _streaming(spec: EndpointSpec, method: Callable[..., Any], threads: Callable[[], Threads]) -> Call:
+    async def stream(request: Request) -> Response:
+        arguments = (request.body,) if spec.takes else ()
+        if not spec.asynchronous:
+            items: Iterator[Any] = await threads().run(method, *arguments)
+            return Response(_stepped(items, threads()))
+        produced = method(*arguments)
+        # `async def` without a yield hands back its iterator when awaited; an async generator is one already
+        return Response(await produced if inspect.isawaitable(produced) else produced)
+
+    return stream
+
+
+def _threaded(spec: EndpointSpec, method: Callable[..., Any], threads: Callable[[], Threads]) -> Call:
+    async def call(request: Request) -> Response:
+        return Response(await threads().run(method, *((request.body,) if spec.takes else ())))
+
+    return call
+
+
+_END = object()
+
+
+async def _stepped(items: Iterator[Any], threads: Threads) -> AsyncIterator[Any]:
+    """A plain generator, stepped in a thread; closed between items when the stream ends early."""
+    step: asyncio.Task[Any] | None = None
+    try:
+        while True:
+            step = asyncio.create_task(threads.run(next, items, _END))
+            item = await asyncio.shield(step)
+            if item is _END:
+                return
+            yield item
+    finally:
+        if step is not None and not step.done():
+            await asyncio.wait([step])  # a generator that runs cannot be closed
+        close = getattr(items, "close", None)
+        if close is not None:
+            await threads.run(close)
+
+
+def bind(handler: object, interface: type[Any] | None, name: str | None, *, internal: bool = False) -> list[Endpoint]:
+    """The endpoints of a handler.
+
+    Args:
+        handler: the object whose methods serve.
+        interface: the class that names the endpoints; None for the object's own.
+        name: replaces the class's name in the endpoints' names; None keeps it.
+        internal: leave them out of the registry.
+
+    Raises:
+        InvalidHandler: a signature cannot be served, or the object does not fit the interface.
+    """
+    if isinstance(handler, type):
+        raise InvalidHandler(f"handle() takes an object: write handle({handler.__name__}(...))")
+    own = type(handler)
+    specs = endpoints_of(interface or own, name)
+    if interface is not None:
+        _require_fit(own, interface, specs)
+        specs = {method: _as_written(spec, inspect.getattr_static(own, method)) for method, spec in specs.items()}
+    return [Endpoint(spec, getattr(handler, method), internal=internal) for method, spec in specs.items()]
+
+
+def _as_written(spec: EndpointSpec, function: Any) -> EndpointSpec:
+    """The interface's endpoint, run the way the object's own method is written: in the loop or in a thread."""
+    if spec.server_stream:
+        asynchronous = not inspect.isgeneratorfunction(function)
+    else:
+        asynchronous = inspect.iscoroutinefunction(function)
+    return msgspec.structs.replace(spec, asynchronous=asynchronous)
+
+
+def _require_fit(own: type[Any], interface: type[Any], wanted: dict[str, EndpointSpec]) -> None:
+    for method, spec in wanted.items():
+        function = inspect.getattr_static(own, method, None)
+        if not callable(function):
+            raise InvalidHandler(f"{own.__qualname__} does not fit {interface.__qualname__}: it has no method {method}")
+        generator = inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
+        if generator and not spec.server_stream:
+            raise InvalidHandler(
+                f"{own.__qualname__}.{method} yields, but {interface.__qualname__}.{method} returns one response"
+            )
+        takes = len(inspect.signature(function).parameters) > 1
+        if takes != spec.takes:
+            raise InvalidHandler(
+                f"{own.__qualname__}.{method} and {interface.__qualname__}.{method} differ in their parameters"
+            )

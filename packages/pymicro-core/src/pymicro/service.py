@@ -1,0 +1,490 @@
+"""The service: all components of one program in one object, and its life."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pymicro._internal.logs import log
+from pymicro._internal.running import run_until_signalled, runner
+from pymicro.broker import Broker, RetryPolicy, Subscription
+from pymicro.client import Client, Publisher, Publishing
+from pymicro.client import Parts as ClientParts
+from pymicro.clock import Clock, SystemClock
+from pymicro.codec import CodecTable, EnvelopeCodec
+from pymicro.errors import ConfigurationError, ConnectionFailed, UsageError
+from pymicro.plugins import Build, Identity
+from pymicro.plugins._host import HOST, load
+from pymicro.plugins.toolkit import Component
+from pymicro.rpc import Middleware, names
+from pymicro.server import Health, Server, subscriber
+from pymicro.server import Parts as ServerParts
+from pymicro.settings import Choice, HelpRequested, Settings
+
+T = TypeVar("T")
+
+
+class Service:
+    """One service: what it serves, what it calls, and the components that it does so with.
+
+    A service is a description until it is entered: `async with service`, `await service.start()` or `service.run()`.
+    It listens and registers only if something was handled or subscribed. After it stopped it can start again, in
+    another event loop too.
+
+    Args:
+        name: the name it is registered and called under.
+        flags: a `msgspec.Struct` type of the program's own flags; their values are `service.flags`.
+        environ: the environment to read; None for the process's.
+        clock: the time for TTLs, deadlines and back-off; None for the machine's.
+        **keywords: any flag by its name, such as `version="1.2.3"`, `server_address=":8080"`, `registry="etcd"`. A
+            kind also takes a component, or a function that makes one from a `Build`; `brokers={"alerts": "nats"}`
+            names further instances. Flags and environment override them.
+
+    Raises:
+        InvalidOption: a keyword is unknown, when the service is resolved.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        flags: type[Any] | None = None,
+        environ: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+        **keywords: Any,
+    ) -> None:
+        self.name = name
+        self.client = Client(name)
+        self.server = Server(name)
+        self._flags = flags
+        self._environ = environ
+        self._clock: Clock = clock or SystemClock()
+        self._keywords = {"name": name, **keywords}
+        self._settings: Settings | None = None
+        self._stack: AsyncExitStack | None = None
+        self._components: dict[tuple[str, str], Any] = {}
+        self._opening: dict[str, asyncio.Task[Broker]] = {}
+        self._publishing: Publishing | None = None
+        self._event_middleware: list[Middleware] = []
+        self._configured = False
+        self._stop_requested: asyncio.Event | None = None
+        self.client.opener = lambda: self
+
+    # what it serves
+
+    def handle(self, handler: object, *, interface: type[Any] | None = None, name: str | None = None) -> None:
+        """Serve the public methods of `handler` as endpoints; see `Server.handle`."""
+        self.server.handle(handler, interface=interface, name=name)
+
+    def subscribe(
+        self,
+        topic: str,
+        function: Callable[[Any], Any],
+        *,
+        queue: str = "",
+        broker: str = "",
+        retry: RetryPolicy | None = None,
+        native: Any = None,
+        concurrency: int | None = None,
+        prefetch: int | None = None,
+    ) -> None:
+        """Run `function` for each event of a topic.
+
+        Args:
+            topic: the topic's name.
+            function: takes one annotated parameter: the event; `Delivery[T]` to settle by hand; or
+                `Sequence[Delivery[T]]` for batches. An exception is a retry, `BadRequest` a dead letter.
+            queue: subscribers of one queue, in all processes, share the events; empty: each gets all.
+            broker: the instance's name; empty for the default one.
+            retry: how often and when an event comes again; None for `RetryPolicy()`.
+            native: the broker plugin's own subscription options; None for none.
+            concurrency: events at work at a time; None for `--subscriber_concurrency`.
+            prefetch: events taken ahead; None for a number that fits the concurrency.
+
+        Raises:
+            InvalidHandler: the function's signature does not say what it takes.
+            UsageError: the service runs.
+        """
+        self._require_stopped("subscribe()")
+        self.server.events.add(
+            subscriber(
+                topic,
+                function,
+                queue=queue,
+                broker=broker,
+                retry=retry,
+                native=native,
+                concurrency=concurrency,
+                prefetch=prefetch,
+            )
+        )
+
+    def use(
+        self, *, calls: Sequence[Middleware] = (), streams: Sequence[Middleware] = (), events: Sequence[Middleware] = ()
+    ) -> None:
+        """Append middleware around handlers: of calls, of streams, of events. The client has its own `use`."""
+        self.server.use(calls=calls, streams=streams, events=events)
+
+    def check(self, name: str, probe: Callable[[], Awaitable[object]]) -> None:
+        """Add a health check: while `probe` raises, the service is not registered."""
+        self.server.check(name, probe)
+
+    # events
+
+    async def publish(
+        self,
+        topic: str,
+        event: Any,
+        *,
+        key: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str | None = None,
+        timeout: float | None = None,
+        broker: str = "",
+    ) -> None:
+        """Publish one event; returns when the broker has it.
+
+        Args:
+            topic, event: where, and what; anything that the codec can write.
+            key: events of one key keep their order where the broker declares it; None for no order.
+            metadata: headers to send.
+            content_type: of the body; None for the client's own.
+            timeout: seconds; None for the broker's operation time-out.
+            broker: the instance's name; empty for the default one.
+
+        Raises:
+            BackendUnavailable: not known to have arrived.
+            BackendRefused, TooLarge: the broker does not take it.
+        """
+        if self._publishing is None:
+            raise UsageError("the service is not running: publish inside 'async with service', or in service.run(main)")
+        await self._publishing.publish(
+            topic, event, key=key, metadata=metadata, content_type=content_type, timeout=timeout, broker=broker
+        )
+
+    def publisher(self, topic: str, type: type[T] | None = None) -> Publisher[T]:
+        """Publishes events of one type to one topic."""
+        return Publisher(self.publish, topic, type)
+
+    @asynccontextmanager
+    async def subscription(
+        self,
+        topic: str,
+        type: type[T],
+        *,
+        queue: str = "",
+        broker: str = "",
+        retry: RetryPolicy | None = None,
+        native: Any = None,
+        manual: bool = False,
+    ) -> AsyncIterator[Subscription[T]]:
+        """Pull the events of a topic: `async for delivery in subscription`, with the promises of `subscribe`.
+
+        Args:
+            topic, queue, broker, retry, native: as in `subscribe`.
+            type: of one event; `delivery.value` has it.
+            manual: whether the loop settles each delivery itself.
+        """
+        source = await self._broker(broker)
+        codecs = self._codecs
+
+        def decode(delivery: Any) -> T:
+            content_type = delivery.message.headers.get(names.CONTENT_TYPE, names.DEFAULT_CONTENT_TYPE)
+            codec = codecs.get(content_type)
+            inner = codec.inner if isinstance(codec, EnvelopeCodec) else codec
+            value: T = inner.decoder(type)(delivery.message.body)
+            return value
+
+        async with Subscription(
+            source,
+            topic,
+            decode=decode,
+            queue=queue,
+            retry=retry,
+            native=native,
+            manual=manual,
+            clock=self._clock,
+            logger=logging.getLogger("pymicro.broker"),
+        ) as subscription:
+            yield subscription
+
+    # settings
+
+    def init(self, argv: Sequence[str] | None = None, **overrides: Any) -> None:
+        """Read the command line, once, and override it. `run` calls it when nobody did.
+
+        Args:
+            argv: the arguments without the program's name; None for the process's own. Help and mistakes in those
+                end the process, as command lines do.
+            **overrides: flags by name, stronger than everything else.
+
+        Raises:
+            ConfigurationError: a flag, variable or keyword is wrong (with `argv` given).
+        """
+        self._require_stopped("init()")
+        try:
+            self._settings = self._resolve(sys.argv[1:] if argv is None else argv, overrides)
+        except HelpRequested as request:
+            sys.stdout.write(request.text)
+            raise SystemExit(0) from None
+        except ConfigurationError as error:
+            if argv is not None:
+                raise
+            raise SystemExit(_complain(error)) from None
+
+    def _resolve(self, argv: Sequence[str] | None, overrides: Mapping[str, Any]) -> Settings:
+        return Settings.resolve(
+            keywords=self._keywords,
+            environ=os.environ if self._environ is None else self._environ,
+            argv=argv,
+            overrides=overrides,
+            flags=self._flags,
+        )
+
+    @property
+    def settings(self) -> Settings:
+        """Every option's value and where it came from."""
+        if self._settings is None:
+            self._settings = self._resolve(None, {})
+        return self._settings
+
+    @property
+    def flags(self) -> Any:
+        """The values of the program's own flags; None when it has none."""
+        return self.settings.flags
+
+    # life
+
+    def run(self, main: Callable[[], Awaitable[Any]] | None = None) -> None:
+        """Run the service in an event loop of its own, until SIGINT, SIGTERM or the end of `main`.
+
+        Parses the command line, uses uvloop when it is installed, and drains when it is told to stop; a second signal
+        ends at once. A mistake in the configuration is one message and exit status 2; a port in use or a registry
+        that refuses, status 1.
+
+        Args:
+            main: what to do; the service stops when it returns. None: serve until a signal.
+        """
+        if self._settings is None:
+            self.init()
+        _set_up_logging(self.settings.log_level)
+        try:
+            with runner() as loop:
+                loop.run(self._run(main))
+        except ConfigurationError as error:
+            raise SystemExit(_complain(error)) from None
+        except ConnectionFailed as error:
+            raise SystemExit(_complain(error) - 1) from None
+
+    async def _run(self, main: Callable[[], Awaitable[Any]] | None) -> None:
+        self._stop_requested = asyncio.Event()
+        await run_until_signalled(self, main, self._stop_requested)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Open the components, then listen and register if there is anything to serve.
+
+        Raises:
+            ConfigurationError: an option, a plugin or an address is wrong.
+            ConnectionFailed: a backend refused.
+        """
+        self._require_stopped("start()")
+        if not self._configured:
+            self._configured = True
+            HOST.configure(
+                self, [choice.plugin for choice in self.settings.choices.values() if choice.plugin is not None]
+            )
+        self._stack = stack = AsyncExitStack()
+        try:
+            await self._open(stack)
+        except BaseException:
+            await self.stop()
+            raise
+        self._announce()
+
+    async def _open(self, stack: AsyncExitStack) -> None:
+        settings = self.settings
+        self._identity = Identity(
+            name=self.name, version=settings.server.version, id=settings.server.id or str(uuid.uuid4())
+        )
+        self._codecs = CodecTable([self._codec_entry(choice) for choice in settings.codecs])
+        for kind, instance in _opening_order(settings.choices):
+            await self._open_one(stack, settings.choices[kind, instance])
+        selector, transport = self._components["selector", ""], self._components["transport", ""]
+        self.client.open(
+            ClientParts(
+                build=self._build("client", ""),
+                options=settings.client,
+                transport=transport,
+                selector=selector,
+                codecs=self._codecs,
+            )
+        )
+        stack.push_async_callback(self.client.aclose)
+        timeout = self._build("broker", "").timeout
+        self._publishing = Publishing(
+            self.name, self._codecs, settings.client.content_type, timeout, self._broker, self._event_middleware
+        )
+        if self.server.serves:
+            await self._serve(transport)
+
+    async def _serve(self, transport: Any) -> None:
+        wanted = {"", *(each.broker for each in self.server.events.subscribers)}
+        brokers = {name: await self._broker(name) for name in wanted if name or self.server.events}
+        await self.server.start(
+            ServerParts(
+                build=self._build("server", ""),
+                options=self.settings.server,
+                transport=transport,
+                registry=self._components["registry", ""],
+                codecs=self._codecs,
+                brokers=brokers,
+            )
+        )
+
+    def _codec_entry(self, choice: Choice) -> tuple[tuple[str, ...], Callable[[], Any], str]:
+        plugin = choice.plugin
+        if plugin is None:
+            raise ConfigurationError("codecs are chosen by name")
+        build = self._build("codec", "")
+        return plugin.content_types, lambda: load(plugin)(choice.options, build), plugin.name
+
+    async def _open_one(self, stack: AsyncExitStack, choice: Choice) -> Any:
+        build = self._build(choice.kind, choice.instance)
+        if choice.given is not None:
+            component = choice.given if isinstance(choice.given, Component) else choice.given(build)
+        elif choice.plugin is not None:
+            component = load(choice.plugin)(choice.options, build)
+        else:
+            raise ConfigurationError(f"no {choice.kind} was chosen")
+        self._components[choice.kind, choice.instance] = await stack.enter_async_context(component)
+        return component
+
+    def _build(self, kind: str, instance: str) -> Build:
+        choice = self.settings.choices.get((kind, instance))
+        return Build(
+            identity=self._identity,
+            clock=self._clock,
+            logger=logging.getLogger(f"pymicro.{kind}"),
+            limits=self.settings.limits,
+            tls=self.settings.tls,
+            addresses=choice.addresses if choice is not None else (),
+            components=self._find,
+        )
+
+    def _find(self, kind: str, instance: str) -> Any:
+        try:
+            return self._components[kind, instance]
+        except KeyError:
+            raise UsageError(
+                f"the service has no open {kind}" + (f" called {instance!r}" if instance else "")
+            ) from None
+
+    async def _broker(self, instance: str) -> Broker:
+        """A broker, opened when it is first needed: a program that publishes nothing needs none to be running."""
+        found: Broker | None = self._components.get(("broker", instance))
+        if found is not None:
+            return found
+        if self._stack is None:
+            raise UsageError("the service is not running")
+        choice = self.settings.choices.get(("broker", instance))
+        if choice is None:
+            raise ConfigurationError(
+                f"the service has no broker called {instance!r}: give it with --broker={instance}:NAME"
+            )
+        if instance not in self._opening:
+            self._opening[instance] = asyncio.create_task(self._open_one(self._stack, choice))
+        try:
+            return await asyncio.shield(self._opening[instance])
+        finally:
+            if instance in self._opening and self._opening[instance].done():
+                del self._opening[instance]
+
+    def _announce(self) -> None:
+        node = self.server.node
+        fields: dict[str, Any] = {"service": self.name, "version": self.settings.server.version}
+        if node is not None:
+            fields |= {"node": node.id, "address": node.address}
+        logger = logging.getLogger("pymicro.service")
+        log(logger, logging.INFO, "service started", **fields, choices=", ".join(self.settings.provenance()))
+
+    async def stop(self) -> None:
+        """Deregister, drain, close. Idempotent; cancelled, it closes without draining."""
+        stack, self._stack = self._stack, None
+        if stack is None:
+            return
+        try:
+            await self.server.stop()
+        finally:
+            self._publishing = None
+            for task in self._opening.values():
+                task.cancel()
+            if self._opening:
+                await asyncio.wait(self._opening.values())
+            self._opening.clear()
+            await stack.aclose()
+            self._components.clear()
+        log(logging.getLogger("pymicro.service"), logging.INFO, "service stopped", service=self.name)
+
+    def request_stop(self) -> None:
+        """Make `run` stop the service, as a signal does. Call it in the service's loop."""
+        if self._stop_requested is not None:
+            self._stop_requested.set()
+
+    async def health(self) -> Health:
+        """Whether the service is ready for calls, and if not, why."""
+        if self._stack is not None and not self.server.serves:
+            return Health(status="ok")
+        return await self.server.health()
+
+    def _require_stopped(self, what: str) -> None:
+        if self._stack is not None:
+            raise UsageError(f"{what} comes before the service starts")
+
+
+def _opening_order(choices: Mapping[tuple[str, str], Choice]) -> Iterable[tuple[str, str]]:
+    """Kinds after those that their plugin requires; brokers are opened when needed."""
+    waiting = {key: choice for key, choice in choices.items() if choice.kind != "broker"}
+    done: set[str] = set()
+    while waiting:
+        ready = [key for key, choice in waiting.items() if set(_requires(choice)) <= done | {"broker"}]
+        if not ready:
+            raise ConfigurationError(f"plugins require each other or a missing kind: {sorted(waiting)}")
+        for key in ready:
+            del waiting[key]
+            done.add(key[0])
+            yield key
+
+
+def _requires(choice: Choice) -> tuple[str, ...]:
+    return choice.plugin.requires if choice.plugin is not None else ()
+
+
+def _complain(error: Exception) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    return 2
+
+
+def _set_up_logging(level: str) -> None:
+    """Lines on stderr, unless the program set up logging itself."""
+    logger = logging.getLogger("pymicro")
+    logger.setLevel(level)
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)

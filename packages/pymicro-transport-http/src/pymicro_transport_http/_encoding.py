@@ -1,0 +1,80 @@
+"""Headers as HTTP/1.1 header lines.
+
+Nothing that a caller puts into a name or a value can end a line. As in Go (`net/http`, `Header.Write`), control
+characters in values become spaces and names that are no token are left out. Values are raw UTF-8.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from pymicro.errors import TooLarge
+from pymicro.metadata import Headers
+
+#: Framing belongs to the transport (as Go's `Request.Write` has it); the others would make a Go peer, which copies
+#: request headers into its responses, mis-describe a response or wait for something that never comes.
+_RESERVED: Final = frozenset(
+    {"host", "content-length", "transfer-encoding", "trailer", "upgrade", "expect", "content-encoding"}
+)
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+#: `Name: ` by name, empty for names that are left out.
+_PREFIXES: Final[dict[str, str]] = {}
+_MAX_PREFIXES: Final = 1024  # metadata may bring any number of names
+
+
+class Lines(bytes):
+    """Encoded header lines. The type tells them from what another transport may keep in `Headers.wire`."""
+
+    __slots__ = ()
+
+
+def encode(headers: Headers) -> bytes:
+    """The header lines of `headers`, each with its CR LF.
+
+    Constant headers are encoded once: `extend` leaves them in `base`, which keeps its lines.
+    """
+    base = headers.base
+    if base is not None:
+        lines = base.wire
+        return (lines if type(lines) is Lines else _keep(base)) + _encode(headers.added)
+    lines = headers.wire
+    return lines if type(lines) is Lines else _keep(headers)
+
+
+def _keep(headers: Headers) -> Lines:
+    lines = headers.wire = Lines(_encode(headers.items()))
+    return lines
+
+
+def _encode(fields: Iterable[tuple[str, str]]) -> bytes:
+    text = ""
+    for name, value in fields:
+        prefix = _PREFIXES.get(name)
+        if prefix is None:
+            prefix = _prefix(name)
+        if prefix:
+            text += f"{prefix}{value if value.isprintable() else _clean(value)}\r\n"
+    return text.encode()
+
+
+def _prefix(name: str) -> str:
+    prefix = f"{name}: " if _TOKEN.fullmatch(name) and name.lower() not in _RESERVED else ""
+    if len(_PREFIXES) < _MAX_PREFIXES:
+        _PREFIXES[name] = prefix
+    return prefix
+
+
+def _clean(value: str) -> str:
+    return _CONTROL.sub(" ", value).encode("utf-8", "replace").decode()  # a lone surrogate has no UTF-8 form
+
+
+def check_size(headers: Headers, limit: int) -> None:
+    """Raise `TooLarge` if names and values together have more than `limit` bytes."""
+    size = sum(len(name.encode("utf-8", "replace")) + len(value.encode("utf-8", "replace")) for name, value in headers.items())
+    if size > limit:
+        raise TooLarge(f"headers of {size} bytes are over the limit of {limit}")
