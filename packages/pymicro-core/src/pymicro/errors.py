@@ -4,8 +4,10 @@
     ├── Error                        the wire form: id, code, detail, status; travels between services
     │   ├── BadRequest 400, Unauthorized 401, Forbidden 403, NotFound 404, MethodNotAllowed 405
     │   ├── Timeout 408 (TimeoutError), Conflict 409, PreconditionFailed 412, TooLarge 413, TooManyRequests 429
-    │   └── InternalServerError 500, Unimplemented 501, BadGateway 502, Unavailable 503,
-    │       DeadlineExceeded 504 (TimeoutError)
+    │   ├── InternalServerError 500, Unimplemented 501, BadGateway 502, DeadlineExceeded 504 (TimeoutError)
+    │   └── Unavailable 503
+    │       └── NoNode               nobody to call is known
+    │           └── NoOtherNode      each node was tried
     ├── ConfigurationError           the program is set up wrongly; found before it serves (ValueError)
     │   ├── UnknownPlugin (LookupError), PluginFailed, PluginConflict, PluginIncompatible
     │   └── InvalidOption, InvalidHandler
@@ -202,6 +204,16 @@ class Unavailable(Error):
 
     code = 503
     transient = True
+
+
+class NoNode(Unavailable):
+    """503: the selector knows no node for the call: nobody runs the service, or no node passes the filters."""
+
+    executed = "no"
+
+
+class NoOtherNode(NoNode):
+    """503: the service has nodes, and each was tried in this call."""
 
 
 class DeadlineExceeded(Error, TimeoutError):

@@ -18,6 +18,14 @@ def _lower(name: bytes) -> str:
     return known
 
 
+def _decoded(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Values by lower-case name, the first of several. Runs once per message on either side: it is written for speed."""
+    try:
+        return {_KNOWN.get(name) or _lower(name): value.decode() for name, value in reversed(raw)}
+    except UnicodeDecodeError:
+        return {_lower(name): value.decode("utf-8", "replace") for name, value in reversed(raw)}
+
+
 class Headers(Mapping[str, str]):
     """Immutable string map with case-insensitive names that keeps their spelling.
 
@@ -56,10 +64,12 @@ class Headers(Mapping[str, str]):
 
         Names new to the headers cost nothing but the tuple: `base` and `added` then give a transport the two parts.
         """
-        if self._base is not None or self._raw is not None or not self._index_of().keys().isdisjoint(
-            [name.lower() for name, _ in fields]
-        ):
+        index = self._index_of()
+        if self._base is not None or self._raw is not None:
             return self._replace(fields)
+        for name, _ in fields:
+            if name.lower() in index:
+                return self._replace(fields)
         new = Headers.__new__(Headers)
         new._base = self
         new._raw = None
@@ -96,7 +106,7 @@ class Headers(Mapping[str, str]):
         index = self._index
         if index is None:
             if self._raw is not None:
-                index = {_lower(name): value.decode("utf-8", "replace") for name, value in reversed(self._raw)}
+                index = _decoded(self._raw)
             else:
                 index = {name.lower(): value for name, value in reversed(self._fields)}
                 if self._base is not None:

@@ -58,7 +58,7 @@ async def test_consumers_of_one_queue_share_its_messages(broker: MemoryBroker) -
     await publish(broker, b"1", b"2", b"3", b"4")
     shares = [[delivery.message.body for delivery in await task] for task in waiting]
     assert all(shares)
-    assert sorted(sum(shares, [])) == [b"1", b"2", b"3", b"4"]
+    assert sorted(body for share in shares for body in share) == [b"1", b"2", b"3", b"4"]
     assert await bodies(other, 4) == [b"1", b"2", b"3", b"4"]
 
 

@@ -56,7 +56,7 @@ class Records:
         pointers: targets of PTR records.
         services: port and target of SRV records.
         gone: owners of SRV records with TTL 0.
-        ipv4, ipv6: addresses as they are written before a port; the unspecified address is left out.
+        ipv4, ipv6: addresses; the unspecified one is left out.
         texts: the strings of TXT records; none for empty data, which Go Micro sends.
     """
 
@@ -213,7 +213,7 @@ class _Reader:
 
 def _note_address(known: dict[str, str], owner: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     if not address.is_unspecified:
-        known[owner] = str(address) if address.version == 4 else f"[{address}]"
+        known[owner] = str(address)
 
 
 def name(text: str, what: str = "a name") -> dns.name.Name:

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from pymicro.clock import Clock
+from pymicro.record import merge
 from pymicro.registry import ServiceRecord
 from pymicro_registry_mdns._packets import Answer
 
@@ -16,6 +17,11 @@ MAX_KNOWN: Final = 1024
 
 #: Seconds in which answers about a node that said goodbye are passed over. They were on their way before it.
 LATE: Final = 0.5
+
+
+def united(records: Iterable[ServiceRecord]) -> tuple[ServiceRecord, ...]:
+    """Records of one node each as one record per version, in a stable order."""
+    return merge(sorted(records, key=lambda record: (record.name, record.version, record.nodes[0].id)))
 
 
 class Known:

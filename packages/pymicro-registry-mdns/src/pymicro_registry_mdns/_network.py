@@ -6,16 +6,18 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from pymicro.clock import Clock
 from pymicro.errors import BackendUnavailable
 from pymicro_registry_mdns._interfaces import Interface, asking_socket, speaking_socket, usable
-from pymicro_registry_mdns._timing import wait
+from pymicro_registry_mdns._timing import wait_until
 
-#: Seconds between looks at the interfaces, while there are some and while there are none.
+#: Seconds between looks at the interfaces: usually, while peers cannot ask, and after a failure to send.
 CHECK: Final = 10.0
 CHECK_WITHOUT: Final = 1.0
+CHECK_SOON: Final = 0.1
 
 Address = tuple[Any, ...]
 #: What came to port 5353, and from where; returns what to send back there.
@@ -50,7 +52,8 @@ class Network:
         self._hear, self._answered, self._changed = hear, answered, changed
         self._links: dict[Interface, _Link] = {}
         self._checking = asyncio.Lock()
-        self._again = asyncio.Event()
+        self._look = asyncio.Event()
+        self._check_at = 0.0
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._faulty = False
@@ -58,11 +61,10 @@ class Network:
 
     async def start(self) -> None:
         """Open the sockets and follow the interfaces; the second call only waits for the first."""
-        if self._task is None:
-            async with self._checking:
-                if self._task is None and not self._closing:
-                    await self._check()
-                    self._task = asyncio.create_task(self._follow(), name="mdns interfaces")
+        async with self._checking:
+            if self._task is None and not self._closing:
+                await self._check()
+                self._task = asyncio.create_task(self._follow(), name="mdns interfaces")
 
     async def aclose(self) -> None:
         """Close everything. What was sent before is on its way."""
@@ -103,15 +105,18 @@ class Network:
                 sent = True
             except OSError as error:
                 cause = error
-                self._again.set()
+                self._check_soon()
         if not sent:
             raise self._nothing_usable() from cause
 
+    def _check_soon(self) -> None:
+        self._check_at = min(self._check_at, self._clock.monotonic() + CHECK_SOON)
+        self._look.set()
+
     async def _follow(self) -> None:
         while True:
-            self._again.clear()
-            await wait(self._clock, self._again, CHECK if self._links and not self.unheard else CHECK_WITHOUT)
-            await self._clock.sleep(CHECK_WITHOUT / 10)  # a bound, if sending fails again and again
+            self._check_at = self._clock.monotonic() + (CHECK_WITHOUT if self.unheard else CHECK)
+            await wait_until(self._clock, lambda: self._check_at, self._look)
             async with self._checking:
                 await self._check()
 
@@ -228,11 +233,9 @@ class _Port(asyncio.DatagramProtocol):
         return port
 
     def send(self, packet: bytes, address: Address) -> None:
-        try:
+        with suppress(BlockingIOError):
             # Not by the transport: it would report a failure later, and to somebody else.
             self._sock.sendto(packet, address)
-        except BlockingIOError:
-            pass
 
     def datagram_received(self, data: bytes, addr: Address) -> None:
         self._received(data, addr)

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from pymicro.errors import ConfigurationError
+from pymicro.plugins.toolkit import join_address, split_address
 from pymicro.registry import Node, ServiceRecord
 from pymicro_registry_mdns import _dns, _payload
 from pymicro_registry_mdns._dns import Question
@@ -98,7 +99,9 @@ class Wire:
         if not service.nodes:
             raise ConfigurationError(f"service {service.name!r} cannot be registered without a node")
         if service.name.split(".")[0] == _LISTING:
-            raise ConfigurationError(f"service {service.name!r}: mDNS keeps names that begin with '_services' to itself")
+            raise ConfigurationError(
+                f"service {service.name!r}: mDNS keeps names that begin with '_services' to itself"
+            )
         return tuple(self._entry(service, node) for node in service.nodes)
 
     def _entry(self, service: ServiceRecord, node: Node) -> Entry:
@@ -218,7 +221,7 @@ class Wire:
         id = instance.removesuffix(f".{payload.service}.{self.domain}")
         if not (payload.service and id and id != instance):
             return None
-        node = Node(id, f"{address}:{port}", payload.metadata)
+        node = Node(id, join_address(address, port), payload.metadata)
         return ServiceRecord(payload.service, payload.version, payload.service_metadata, payload.endpoints, (node,))
 
 
@@ -234,9 +237,9 @@ def _check_instance(instance: str, node: Node) -> None:
 
 def _address(node: Node) -> tuple[bytes, int]:
     """The node's IP address, 4 or 16 bytes, and its port."""
-    host, _, port = node.address.rpartition(":")
     try:
-        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+        host, ports = split_address(node.address)
+        address = ipaddress.ip_address(host)
     except ValueError as error:
         raise ConfigurationError(
             f"node {node.id!r}: mDNS carries addresses of the form IP:port only, not {node.address!r}: listen on or "
@@ -244,9 +247,9 @@ def _address(node: Node) -> tuple[bytes, int]:
         ) from error
     if address.is_unspecified or getattr(address, "scope_id", None):
         raise ConfigurationError(f"node {node.id!r}: {node.address!r} means nothing to peers: advertise one address")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ConfigurationError(f"node {node.id!r}: the port in {node.address!r} is not between 1 and 65535")
-    return address.packed, int(port)
+    if len(ports) != 1 or not ports[0]:
+        raise ConfigurationError(f"node {node.id!r}: {node.address!r} needs one port between 1 and 65535")
+    return address.packed, ports[0]
 
 
 def _host_name(host: str) -> str:

@@ -13,7 +13,7 @@ from pymicro.registry import ServiceRecord
 from pymicro_registry_mdns._known import MAX_KNOWN
 from pymicro_registry_mdns._network import Network
 from pymicro_registry_mdns._packets import Answer, Wire
-from pymicro_registry_mdns._timing import wait
+from pymicro_registry_mdns._timing import wait_until
 
 #: Seconds without a new answer after which the answers are taken to be complete. Go Micro waits 0.1 in any case.
 SETTLE: Final = 0.03
@@ -57,7 +57,7 @@ class _Lookup:
     def __init__(self, service: str | None, clock: Clock, timeout: float) -> None:
         self.items: dict[str, ServiceRecord] = {}
         self._service, self._clock, self._timeout = service, clock, timeout
-        self._wake = asyncio.Event()
+        self._look = asyncio.Event()
         self._due = self._limit = 0.0
 
     def heard(self, answer: Answer) -> None:
@@ -69,7 +69,7 @@ class _Lookup:
             self.items |= told
         if fresh:
             self._due = min(self._limit, self._clock.monotonic() + SETTLE)
-            self._wake.set()
+            self._look.set()
 
     async def run(self, ask: Callable[[], None]) -> None:
         """Ask, ask again if nobody answers soon, and wait until the answers are complete or time is up."""
@@ -78,9 +78,7 @@ class _Lookup:
         ask()
         again = self._clock.call_later(self._timeout / 2, self._ask_again, ask)
         try:
-            while (left := self._due - self._clock.monotonic()) > 0:
-                self._wake.clear()
-                await wait(self._clock, self._wake, left)
+            await wait_until(self._clock, lambda: self._due, self._look)
         finally:
             again.cancel()
 

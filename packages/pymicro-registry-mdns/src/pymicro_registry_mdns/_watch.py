@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from pymicro.clock import Clock, TimerHandle
 from pymicro.errors import BackendUnavailable
-from pymicro.record import merge
 from pymicro.registry import ServiceRecord, Snapshot
-from pymicro_registry_mdns._known import MAX_KNOWN, Known
+from pymicro_registry_mdns._known import MAX_KNOWN, Known, united
 from pymicro_registry_mdns._network import Network
 from pymicro_registry_mdns._options import MdnsOptions
 from pymicro_registry_mdns._packets import Answer, Wire
 from pymicro_registry_mdns._querier import SETTLE
-from pymicro_registry_mdns._timing import wait
+from pymicro_registry_mdns._timing import wait_until
 
 #: Seconds between questions at first, after a surprise, and while nobody can be asked.
 SOON: Final = 1.0
@@ -43,7 +42,8 @@ class Watches:
         self._clock, self._logger = clock, logger
         self._followers: dict[str | None, Follower] = {}
         self._users: dict[str | None, int] = {}
-        self._of_all: set[str] = set()  # followed because a watch of all services is open
+        self._listed: set[str] = set()  # followed because all are watched
+        self._all_ready = False
         self._subscriptions: set[Subscription] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -52,7 +52,7 @@ class Watches:
         """Snapshots of one service, or of all for None, while the context lasts."""
         self._hold(service)
         view = self._view_of_all if service is None else self._followers[service].view
-        subscription = Subscription(view)
+        subscription = Subscription(service, view)
         self._subscriptions.add(subscription)
         try:
             yield subscription
@@ -63,8 +63,11 @@ class Watches:
 
     def heard(self, answer: Answer, *, unasked: bool) -> None:
         """Take what a peer says."""
-        for follower in list(self._followers.values()):
-            follower.heard(answer, unasked=unasked)
+        if listing := self._followers.get(None):
+            listing.heard(answer, unasked=unasked)  # first, since it may add followers
+        for service, follower in list(self._followers.items()):
+            if service is not None:
+                follower.heard(answer, unasked=unasked)
 
     def network_changed(self) -> None:
         """Ask again at once: there are other interfaces."""
@@ -75,59 +78,59 @@ class Watches:
         """End all watches and their tasks."""
         for subscription in self._subscriptions:
             subscription.end()
-        for task in self._tasks:
-            task.cancel()
+        for follower in self._followers.values():
+            follower.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _hold(self, service: str | None) -> None:
         self._users[service] = self._users.get(service, 0) + 1
         if service in self._followers:
             return
-        follower = Follower(
-            service, self._wire, self._network, self._options, self._clock, self._logger, lambda: self._changed(service)
-        )
+        follower = Follower(service, self._ask, self._options, self._clock, self._logger, self._changed)
         self._followers[service] = follower
-        follower.task = asyncio.create_task(follower.run(), name=f"mdns watch {service or 'all'}")
-        self._tasks.add(follower.task)
-        follower.task.add_done_callback(self._ended)
+        task = follower.start()
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
     def _release(self, service: str | None) -> None:
         self._users[service] -= 1
         if self._users[service]:
             return
         del self._users[service]
-        follower = self._followers.pop(service)
-        follower.stop()
+        self._followers.pop(service).stop()
         if service is None:
-            for name in self._of_all:
-                self._release(name)
-            self._of_all.clear()
+            self._all_ready = False
+            self._follow_exactly(set())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self._logger.error("mdns watch failed", exc_info=error)
 
+    def _ask(self, service: str | None) -> None:
+        if service is None or self._wire.can_exist(service):
+            self._network.ask(self._wire.query(service))
+
     def _changed(self, service: str | None) -> None:
         if service is None:
-            self._follow_names()
+            self._follow_exactly(set(self._followers[None].known.items))
         for subscription in self._subscriptions:
-            subscription.wake()
+            if subscription.service is None or subscription.service == service:
+                subscription.wake()
 
-    def _follow_names(self) -> None:
-        """Follow each service that is listed, while all are watched."""
-        names = set(self._followers[None].known.items)
-        for name in names - self._of_all:
-            self._of_all.add(name)
+    def _follow_exactly(self, names: set[str]) -> None:
+        for name in names - self._listed:
             self._hold(name)
-        for name in self._of_all - names:
-            self._of_all.discard(name)
+        for name in self._listed - names:
             self._release(name)
+        self._listed = names
 
     def _view_of_all(self) -> Snapshot | None:
         listing = self._followers[None]
-        parts = [self._followers[name] for name in self._of_all]
-        if not (listing.ready and all(part.ready for part in parts)):
+        parts = [self._followers[name] for name in self._listed]
+        # Only the first snapshot waits: later a service that is new holds up no news of others.
+        self._all_ready = self._all_ready or (listing.ready and all(part.ready for part in parts))
+        if not self._all_ready:
             return None
         return _snapshot((record for part in parts for record in part.known.items.values()), listing.error)
 
@@ -135,35 +138,50 @@ class Watches:
 class Follower:
     """Keeps up what is known of one service, or of the names of all.
 
+    Args:
+        service: its name; None for the names of all.
+        ask: sends the question for it.
+        options, clock, logger: as of the registry.
+        changed: told of each change.
+
     Attributes:
         known: the nodes, or the names.
         ready: whether that is a full state.
         error: why nobody can be asked; None when somebody can.
-        task: what runs `run`.
     """
-
-    task: asyncio.Task[None] | None = None
 
     def __init__(
         self,
         service: str | None,
-        wire: Wire,
-        network: Network,
+        ask: Callable[[str | None], None],
         options: MdnsOptions,
         clock: Clock,
         logger: logging.Logger,
-        changed: Callable[[], None],
+        changed: Callable[[str | None], None],
     ) -> None:
-        self._service, self._wire, self._network, self._options = service, wire, network, options
+        self._service, self._ask, self._options = service, ask, options
         self._clock, self._logger, self._changed = clock, logger, changed
         self.known = Known(options.expiry)
         self.ready = False
         self.error: BackendUnavailable | None = None
         self._fast = FAST_ROUNDS
         self._due = 0.0
-        self._wake = asyncio.Event()
+        self._look = asyncio.Event()
         self._settling: TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
         self._warned = False
+
+    def start(self) -> asyncio.Task[None]:
+        """Begin to ask; the caller owns the task."""
+        self._task = asyncio.create_task(self._run(), name=f"mdns watch {self._service or 'all'}")
+        return self._task
+
+    def stop(self) -> None:
+        """Cancel the task and the timer."""
+        if self._settling is not None:
+            self._settling.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def view(self) -> Snapshot | None:
         """What is known; None before there is a full state."""
@@ -172,34 +190,24 @@ class Follower:
     def heard(self, answer: Answer, *, unasked: bool) -> None:
         """Take what a peer says."""
         told = answer.about(self._service)
+        fresh = told.keys() - self.known.items.keys()
         changed = self.known.saw(told) | self.known.forget(answer.gone)
-        if self.known.full and not self._warned:
-            self._warned = True
-            self._logger.warning("mdns watch of %s is full: %d entries", self._service or "all services", MAX_KNOWN)
         if told and not self.ready:
             self._settle()
+        if fresh and not unasked:
+            self._hurry(SOON)  # announcements may not arrive here: perhaps there is more
         if changed:
-            if not unasked:  # so announcements do not arrive: ask soon whether there is more
-                self._hurry(SOON)
-            self._changed()
+            self._changed(self._service)
+        if self.known.full and not self._warned:
+            self._warned = True
+            self._logger.warning("mdns watch of %s is full at %d entries", self._service or "all", MAX_KNOWN)
 
     def start_over(self) -> None:
         """Ask at once, and fast for a while."""
         self._fast = FAST_ROUNDS
         self._hurry(0.0)
 
-    def stop(self) -> None:
-        """End the task, whose owner waits for it."""
-        if self._settling is not None:
-            self._settling.cancel()
-        if self.task is not None:
-            self.task.cancel()
-
-    async def run(self) -> None:
-        """Ask until cancelled."""
-        if self._service is not None and not self._wire.can_exist(self._service):
-            self._set_ready()
-            return
+    async def _run(self) -> None:
         while True:
             judged = not self._fast
             self._fast = max(self._fast - 1, 0)
@@ -208,14 +216,12 @@ class Follower:
                 await self._round(judged=judged)
             except BackendUnavailable as error:
                 self._fail(error)
-            while (left := self._due - self._clock.monotonic()) > 0:
-                self._wake.clear()
-                await wait(self._clock, self._wake, left)
+            await wait_until(self._clock, lambda: self._due, self._look)
 
     async def _round(self, *, judged: bool) -> None:
         self.known.begin()
         for _ in range(2):  # the second time for answers that were lost
-            self._network.ask(self._wire.query(self._service))
+            self._ask(self._service)
             await self._clock.sleep(self._options.query_timeout / 2)
             if self.known.complete:
                 break
@@ -233,7 +239,7 @@ class Follower:
     def _hurry(self, seconds: float) -> None:
         self._fast = max(self._fast, 1)
         self._due = min(self._due, self._clock.monotonic() + seconds)
-        self._wake.set()
+        self._look.set()
 
     def _settle(self) -> None:
         if self._settling is not None:
@@ -242,7 +248,7 @@ class Follower:
 
     def _set_ready(self) -> None:
         self.ready = True
-        self._changed()
+        self._changed(self._service)
 
     def _fail(self, error: BackendUnavailable) -> None:
         self._due = min(self._due, self._clock.monotonic() + SOON)
@@ -254,10 +260,12 @@ class Subscription:
     """One watch's iterator: always the newest snapshot, each once.
 
     Args:
+        service: whom it is about; None for all.
         view: gives the newest; None when there is none yet.
     """
 
-    def __init__(self, view: Callable[[], Snapshot | None]) -> None:
+    def __init__(self, service: str | None, view: Callable[[], Snapshot | None]) -> None:
+        self.service = service
         self._view = view
         self._wake = asyncio.Event()
         self._ended = False
@@ -286,5 +294,5 @@ class Subscription:
         raise StopAsyncIteration
 
 
-def _snapshot(records: Iterator[ServiceRecord] | object, error: BackendUnavailable | None) -> Snapshot:
-    raise NotImplementedError
+def _snapshot(records: Iterable[ServiceRecord], error: BackendUnavailable | None) -> Snapshot:
+    return Snapshot(services=united(records), stale=error is not None, error=error)

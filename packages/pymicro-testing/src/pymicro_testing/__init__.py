@@ -11,19 +11,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from pymicro_testing._guard import NewCaseWarning, Weakened
+    from pymicro_testing.broker import BrokerConformance
     from pymicro_testing.clock import ManualClock, settle
+    from pymicro_testing.codec import CodecConformance, EnvelopeCodecConformance
     from pymicro_testing.faults import FaultProxy, Outage, Server
     from pymicro_testing.leaks import LeakError, no_leaks
     from pymicro_testing.registry import RegistryConformance
+    from pymicro_testing.selector import SelectorConformance
     from pymicro_testing.transport import TransportConformance
 
 _MODULES: Final = {
+    "BrokerConformance": "broker",
+    "CodecConformance": "codec",
+    "EnvelopeCodecConformance": "codec",
     "FaultProxy": "faults",
     "LeakError": "leaks",
     "ManualClock": "clock",
     "NewCaseWarning": "_guard",
     "Outage": "faults",
     "RegistryConformance": "registry",
+    "SelectorConformance": "selector",
     "Server": "faults",
     "TransportConformance": "transport",
     "Weakened": "_guard",
@@ -32,12 +39,16 @@ _MODULES: Final = {
 }
 
 __all__ = [
+    "BrokerConformance",
+    "CodecConformance",
+    "EnvelopeCodecConformance",
     "FaultProxy",
     "LeakError",
     "ManualClock",
     "NewCaseWarning",
     "Outage",
     "RegistryConformance",
+    "SelectorConformance",
     "Server",
     "TransportConformance",
     "Weakened",

@@ -81,9 +81,9 @@ class Conformance(Guarded, Generic[ComponentT]):
     async def outage(self, kind: Outage) -> AsyncIterator[Server]:
         """The server, if it can do `kind`; it answers again afterwards. Skips the case otherwise."""
         if self.server is None:
-            pytest.skip(f"no server that can {kind} is declared")
+            pytest.skip(f"no server that can {kind.value} is declared")
         if kind not in self.server.outages:
-            pytest.skip(f"the outage {kind!r} is not declared by {type(self.server).__name__}")
+            pytest.skip(f"the outage {kind.value!r} is not declared by {type(self.server).__name__}")
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.server.start)
             yield self.server

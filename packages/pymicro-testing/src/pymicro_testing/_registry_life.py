@@ -82,7 +82,7 @@ class RegistryLife(Conformance[Registry]):
             name = self.unique("greeter")
             await registry.register(self.record(name), ttl=TTL)
             await self.until_ports(other, name, {9000})
-            calls = [asyncio.create_task(ignore(other.get_service(name))) for _ in range(20)]
+            calls = [asyncio.create_task(_found(other, name)) for _ in range(20)]
             await asyncio.sleep(0)
             for call in calls[::2]:
                 await self.cancelled(call)
@@ -250,10 +250,10 @@ def values_of(snapshot: Snapshot, key: str) -> set[str | None]:
     return {record.metadata.get(key) for record in snapshot.services}
 
 
-async def ignore(awaitable: object) -> None:
-    await awaitable  # type: ignore[misc]  # whatever a call returns
-
-
 async def drain(snapshots: AsyncIterator[Snapshot]) -> None:
     async for _ in snapshots:
         pass
+
+
+async def _found(registry: Registry, name: str) -> set[int]:
+    return ports_of(await registry.get_service(name))

@@ -92,8 +92,10 @@ class TransportLife(TransportBase):
         async with self.link() as link:
             sending = asyncio.create_task(_send_for_ever(link.client))
             await self.stays_waiting(sending, "nobody reads")
-            await self.within(link.client.aclose())
+            closing = asyncio.create_task(link.client.aclose())
             await self.refused(sending, Closed)
+            await link.server.aclose()
+            await self.within(closing)
 
     @since("0.1")
     async def test_a_socket_closes_twice(self) -> None:

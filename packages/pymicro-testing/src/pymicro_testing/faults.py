@@ -189,6 +189,6 @@ def _bind(port: int) -> socket.socket:
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
+    with suppress(OSError, ValueError):  # uvloop raises the latter for a socket that was closed
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     writer.transport.abort()

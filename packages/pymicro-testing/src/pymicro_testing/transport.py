@@ -213,6 +213,7 @@ class TransportConformance(TransportFaults, TransportLife):
             finally:
                 await sibling.aclose()
                 await self.cancelled(feed.task)
+                await link.server.aclose()
 
     # Cancellation
 
@@ -268,6 +269,7 @@ class TransportConformance(TransportFaults, TransportLife):
                 assert (await self.sends(sibling, peer, text("ping"))).body == b"ping"
             finally:
                 await sibling.aclose()
+                await link.server.aclose()
 
     # Helpers
 

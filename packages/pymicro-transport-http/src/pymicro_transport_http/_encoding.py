@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from pymicro.errors import TooLarge
 from pymicro.metadata import Headers
 
 #: Framing belongs to the transport (as Go's `Request.Write` has it); the others would make a Go peer, which copies
@@ -71,10 +70,3 @@ def _prefix(name: str) -> str:
 
 def _clean(value: str) -> str:
     return _CONTROL.sub(" ", value).encode("utf-8", "replace").decode()  # a lone surrogate has no UTF-8 form
-
-
-def check_size(headers: Headers, limit: int) -> None:
-    """Raise `TooLarge` if names and values together have more than `limit` bytes."""
-    size = sum(len(name.encode("utf-8", "replace")) + len(value.encode("utf-8", "replace")) for name, value in headers.items())
-    if size > limit:
-        raise TooLarge(f"headers of {size} bytes are over the limit of {limit}")

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from pymicro.clock import TimerHandle
-from pymicro.errors import ConfigurationError
+from pymicro.errors import Closed, ConfigurationError, ConnectionFailed
 from pymicro.plugins import Build
-from pymicro.plugins.toolkit import TLSContext, join_address, split_address
+from pymicro.plugins.toolkit import TLSContext, join_address, log, split_address
 from pymicro.transport import Accept, Listener
 from pymicro_transport_http._options import HttpOptions
 from pymicro_transport_http._protocol import RequestParser
@@ -76,9 +76,7 @@ class HttpListener(Listener):
     def _protocol(self) -> HttpSocket:
         build = self._build
         parser = RequestParser(build.limits, "")
-        return HttpSocket(
-            parser, _HEAD, build.limits, serving=True, logger=build.logger, on_made=self._connected
-        )
+        return HttpSocket(parser, _HEAD, build.limits, serving=True, logger=build.logger, on_made=self._connected)
 
     def _connected(self, socket: HttpSocket) -> None:
         raw = socket.detach() if self._tls is not None else None
@@ -94,8 +92,10 @@ class HttpListener(Listener):
                 return
             self._watch(socket)
             await self._accept(socket)
-        except Exception:
-            self._build.logger.exception("connection failed remote=%s", socket.remote)
+        except (ConnectionFailed, Closed) as error:
+            log(self._build.logger, logging.DEBUG, "connection ended", remote=socket.remote, error=str(error))
+        except Exception as error:
+            log(self._build.logger, logging.ERROR, "connection failed", remote=socket.remote, error=repr(error))
         finally:
             self._watched.pop(socket, None)
             await socket.aclose()
@@ -112,7 +112,7 @@ class HttpListener(Listener):
                 ssl_shutdown_timeout=CLOSE_TIMEOUT,
             )
         except OSError as error:
-            self._build.logger.debug("TLS handshake failed remote=%s error=%s", socket.remote, error)
+            log(self._build.logger, logging.DEBUG, "TLS handshake failed", remote=socket.remote, error=str(error))
             transport = None
         except asyncio.CancelledError:
             raw.abort()

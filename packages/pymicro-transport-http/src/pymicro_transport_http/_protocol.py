@@ -85,8 +85,8 @@ class Parser(ABC):
         """Whether a head is awaited: the first one, or the rest of one that began."""
         return self._headers is None and (self._stalled > 0 or self.received == 0)
 
-    def feed(self, data: bytes) -> None:
-        """Take the next segment. Never raises for anything that a peer may send; see `fault`."""
+    def feed(self, data: bytes) -> bool:
+        """Take the next segment; whether all is well. Never raises for what a peer may send; see `fault`."""
         self._size = len(data)
         self._partial = True
         try:
@@ -98,6 +98,7 @@ class Parser(ABC):
         else:
             if self._partial:
                 self._unfinished()
+        return self.fault is None
 
     def _refuse_upgrade(self) -> None:
         if self.fault is None:  # the message was complete; what follows it is in another protocol

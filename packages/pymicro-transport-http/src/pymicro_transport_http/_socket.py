@@ -13,21 +13,22 @@ import asyncio
 import logging
 import socket as _socket
 from collections.abc import Callable
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any, Final, cast
 
 from pymicro.errors import Closed, Disconnected, ProtocolViolation, PymicroError, TooLarge, UsageError
 from pymicro.message import Message
 from pymicro.plugins import Limits
-from pymicro.plugins.toolkit import join_address
+from pymicro.plugins.toolkit import join_address, log
 from pymicro.transport import Socket
-from pymicro_transport_http._encoding import check_size, encode
+from pymicro_transport_http._encoding import encode
 from pymicro_transport_http._protocol import Parser
 
 #: Bodies up to this size go out in one piece with their head; copying larger ones costs more than a second write.
 JOINED: Final = 16 * 1024
 
 #: Seconds that closing waits for the peer to read what was sent.
-CLOSE_TIMEOUT: Final = 5.0
+CLOSE_TIMEOUT: Final = 3.0
 
 #: Discarded after a refused message, in multiples of `Limits.message`, so that the peer gets to read the answer.
 _DISCARDED_MESSAGES: Final = 4
@@ -108,7 +109,9 @@ class HttpSocket(asyncio.Protocol, Socket):
         if len(body) > self._limits.message:
             raise TooLarge(f"a message of {len(body)} bytes is over the limit of {self._limits.message}")
         if len(lines) > self._limits.headers:
-            check_size(message.headers, self._limits.headers)
+            size = len(lines) - 4 * lines.count(b"\r\n")  # without the punctuation, as the other side counts
+            if size > self._limits.headers:
+                raise TooLarge(f"headers of {size} bytes are over the limit of {self._limits.headers}")
         if self._writing_paused:
             await self._writable()
         transport = self._transport
@@ -208,11 +211,10 @@ class HttpSocket(asyncio.Protocol, Socket):
     # what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         self.local = _address(transport.get_extra_info("sockname"))
         self.remote = self._parser.peer = _address(transport.get_extra_info("peername"))
         _keep_alive(transport.get_extra_info("socket"))
-        self.attach(transport)
+        self.attach(cast("asyncio.Transport", transport))  # uvloop's have no such base
         if self._on_made is not None:
             self._on_made(self)
 
@@ -228,7 +230,7 @@ class HttpSocket(asyncio.Protocol, Socket):
         transport.set_write_buffer_limits(high=self._limits.buffer)
         self._open = not (self._closed or self._lost)
         if self._parser.fault is not None and self._open:  # what came with the handshake was refused
-            self._refused(self._parser.fault)
+            self._refused()
 
     def data_received(self, data: bytes) -> None:
         parser = self._parser
@@ -236,24 +238,25 @@ class HttpSocket(asyncio.Protocol, Socket):
         if parser.fault is not None:
             self._discard(len(data))
             return
-        parser.feed(data)
+        sound = parser.feed(data)
         if parser.inbox:
             self._held += len(data)
             if self._held > self._limits.buffer:
                 self._pause_reading()
-        elif parser.fault is None:
+        elif sound:
             return
         receiver = self._receiver
         if receiver is not None and not receiver.done():
             receiver.set_result(None)
-        if parser.fault is not None:
-            self._refused(parser.fault)
+        if not sound:
+            self._refused()
 
-    def _refused(self, fault: PymicroError) -> None:
+    def _refused(self) -> None:
         """Nothing more is read. Who does not speak HTTP is told so in HTTP, if it is the first it hears."""
+        fault = self._parser.fault
         if not self._serving or self._transport is None:
             return
-        self._logger.debug("refused %s: %s", self.remote, fault)
+        log(self._logger, logging.DEBUG, "input refused", remote=self.remote, error=str(fault))
         if isinstance(fault, ProtocolViolation) and self._parser.received == 0:
             text = f"400 Bad Request: {fault.detail}".encode()
             self._transport.write(
@@ -360,7 +363,8 @@ def _address(name: Any) -> str:
 
 def _keep_alive(sock: Any) -> None:
     """Probe silent peers: one that lost its power is noticed in a few minutes."""
-    sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
-    for name, value in _KEEPALIVE:
-        if hasattr(_socket, name):
-            sock.setsockopt(_socket.IPPROTO_TCP, getattr(_socket, name), value)
+    with suppress(OSError):  # the peer may be gone already
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)
+        for name, value in _KEEPALIVE:
+            if hasattr(_socket, name):  # not on every platform
+                sock.setsockopt(_socket.IPPROTO_TCP, getattr(_socket, name), value)

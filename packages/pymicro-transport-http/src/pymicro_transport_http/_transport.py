@@ -101,7 +101,8 @@ class HttpTransport(Transport):
         return listener
 
     async def _close(self) -> None:
-        await asyncio.gather(*(each.aclose() for each in (*self._listeners, *self._sockets)))
+        closing = [listener.aclose() for listener in self._listeners] + [socket.aclose() for socket in self._sockets]
+        await asyncio.gather(*closing)
 
 
 def _target(address: str) -> tuple[str, int]:

@@ -41,6 +41,8 @@ class Consumer(ABC):
     async def settle(self, delivery: Delivery[Any], settlement: Settlement) -> None:
         """Tell the broker what became of a delivery. A second settlement of one delivery has no effect.
 
+        The core asks for a `Retry` only where `REDELIVERY` is declared, and for a delay only where `DELAY` is.
+
         Raises:
             BackendUnavailable: the broker cannot be told; it will deliver the message again.
         """

@@ -24,6 +24,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
+from pymicro._internal.backoff import backoff
 from pymicro._internal.logs import log
 from pymicro.broker._contract import Broker, Consumer
 from pymicro.broker._lanes import Lanes
@@ -37,7 +38,8 @@ from pymicro.plugins.toolkit import Component
 
 Handler = Callable[[Any], Awaitable[None]]
 
-_RECONNECT: Final = RetryPolicy(delay=0.1, max_delay=5.0)
+_FIRST_WAIT: Final = 0.1  # seconds before the broker is tried again
+_LONGEST_WAIT: Final = 5.0
 
 
 class Dispatcher(Component):
@@ -245,7 +247,7 @@ class Dispatcher(Component):
                     await self._discard_consumer()
                 self._fault.begin(error)
                 failures += 1
-                await self._clock.sleep(_RECONNECT.delay_after(failures))
+                await self._clock.sleep(backoff(failures, first=_FIRST_WAIT, longest=_LONGEST_WAIT))
                 continue
             failures = 0
             self._fault.end()

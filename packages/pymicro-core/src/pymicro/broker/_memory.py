@@ -89,9 +89,7 @@ class _Queue:
 
     def take(self, consumer: MemoryConsumer, limit: int, now: float) -> list[_Entry]:
         """Entries in order, at most `limit`; the others that wait are left their share."""
-        while self._delayed and self._delayed[0][0] <= now:
-            _, number, entry = heapq.heappop(self._delayed)
-            heapq.heappush(self._ready, (number, entry))
+        self.promote(now)
         waiting = sum(other.waiting for other in self.consumers if other is not consumer)
         share = -(-len(self._ready) // (waiting + 1))
         entries = [heapq.heappop(self._ready)[1] for _ in range(min(limit, share))]
@@ -99,6 +97,12 @@ class _Queue:
             del self.consumers[consumer]
             self.consumers[consumer] = None
         return entries
+
+    def promote(self, now: float) -> None:
+        """Make ready what was delayed until `now`."""
+        while self._delayed and self._delayed[0][0] <= now:
+            _, number, entry = heapq.heappop(self._delayed)
+            heapq.heappush(self._ready, (number, entry))
 
     def put_back(self, entry: _Entry, due: float) -> None:
         heapq.heappush(self._delayed, (due, entry.published.number, entry))
@@ -246,7 +250,7 @@ class MemoryConsumer(Consumer):
         due = self._queue.next_due
         timer = None
         if due is not None and limit > 0:
-            timer = self._clock.call_later(due - self._clock.monotonic(), self.wake)
+            timer = self._clock.call_later(due - self._clock.monotonic(), self._promote, due)
         self.waiting = limit > 0
         try:
             await self._wakened.wait()
@@ -254,6 +258,10 @@ class MemoryConsumer(Consumer):
             self.waiting = False
             if timer is not None:
                 timer.cancel()
+
+    def _promote(self, due: float) -> None:
+        self._queue.promote(due)  # whatever the clock says: it may round, and be a little early
+        self.wake()
 
     def wake(self) -> None:
         """Look for messages again."""

@@ -90,7 +90,7 @@ class Client:
             ttl=parts.options.pool_ttl,
             dial_timeout=parts.options.dial_timeout,
         )
-        parts.selector.on_removed(self._pool.drop)
+        self._stop_listening = parts.selector.on_removed(self._pool.drop)
         self._call_chain = chain(self._middleware["calls"], self._attempts)
         self._attempt_chain = chain(self._middleware["attempts"], self._exchange)
         self._stream_chain = chain(self._middleware["streams"], self._open_stream)
@@ -100,6 +100,7 @@ class Client:
         """Close every connection. Calls in flight fail."""
         pool, self._pool, self._parts, self._loop = self._pool, None, None, None
         if pool is not None:
+            self._stop_listening()
             await pool.aclose()
 
     def use(
@@ -181,7 +182,8 @@ class Client:
             Error: what the handler raised, or why it could not be reached.
         """
         target = Target(service=service, address=address, filters=filters, content_type=content_type)
-        method = self.method(target, untyped(endpoint, response, request=Any, idempotent=idempotent))
+        request = bytes if isinstance(body, bytes) else Any  # bytes are sent as they are, like Go's Frame
+        method = self.method(target, untyped(endpoint, response, request=request, idempotent=idempotent))
         return await self.invoke(method, body, timeout=timeout, metadata=metadata)
 
     @property
@@ -284,13 +286,13 @@ class Client:
             try:
                 response = await self._attempt_chain(request)
             except (errors.Error, errors.ConnectionFailed) as error:
-                pick.done(_outcome(error), self._clock.monotonic() - began)
+                pick.done(_outcome(error), self._clock.monotonic() - began, error)
                 failures.append((pick.node, error))
                 if not self._again(method, error, len(failures)):
                     raise self._failed(request, failures) from error
                 await self._clock.sleep(0 if isinstance(error, errors.DialFailed) else delay(len(failures)))
             except BaseException:
-                pick.done(Outcome.OK, self._clock.monotonic() - began)
+                pick.done(Outcome.UNKNOWN, self._clock.monotonic() - began)
                 raise
             else:
                 pick.done(Outcome.OK, self._clock.monotonic() - began)
@@ -313,9 +315,8 @@ class Client:
             return await self._selector.pick(
                 target.service, filters=target.filters, strategy=target.strategy, exclude=tried, key=target.key
             )
-        except errors.Unavailable:
-            if not failures:
-                raise
+        except errors.NoOtherNode:
+            pass
         await self._clock.sleep(delay(len(failures)))
         return await self._selector.pick(
             target.service, filters=target.filters, strategy=target.strategy, key=target.key
@@ -412,12 +413,12 @@ class Client:
             try:
                 outbound = await self._handshake(request, method, pick)
             except errors.ConnectionFailed as error:
-                pick.done(_outcome(error), 0.0)
+                pick.done(_outcome(error), 0.0, error)
                 failures.append((pick.node, error))
                 if not self._again(method, error, len(failures)):
                     raise self._failed(request, failures) from error
             except BaseException:
-                pick.done(Outcome.OK, 0.0)
+                pick.done(Outcome.UNKNOWN)
                 raise
             else:
                 return Response(outbound)

@@ -85,14 +85,19 @@ class Outbound(AsyncIterator[Any]):
             if is_end(message.headers):
                 raise StopAsyncIteration
             value = self._method.decode(message.body, message.headers)
+            if self._pick is not None:
+                self._pick.answered()
         except errors.ConnectionFailed as error:
-            await self._finish(Outcome.BROKEN)
+            await self._finish(Outcome.BROKEN, error)
             text = f"the stream {self._method.spec.name} broke: {error}"
             raise errors.Unavailable(text, "pymicro.client") from error
         except errors.Closed:
             await self._finish(Outcome.OK)
             if self._source_error is not None:
                 raise self._source_error from None
+            raise
+        except asyncio.CancelledError:
+            await self._finish(Outcome.UNKNOWN)
             raise
         except BaseException:
             await self._finish(Outcome.OK)
@@ -117,11 +122,11 @@ class Outbound(AsyncIterator[Any]):
         finally:
             interrupt.stop()
 
-    async def _finish(self, outcome: Outcome) -> None:
+    async def _finish(self, outcome: Outcome, error: Exception | None = None) -> None:
         self._ended = True
         pick, self._pick = self._pick, None
         if pick is not None:
-            pick.done(outcome, self._clock.monotonic() - self._began)
+            pick.done(outcome, self._clock.monotonic() - self._began, error)
         try:
             if self._sender is not None and not self._sender.done():
                 self._sender.cancel()
@@ -131,4 +136,4 @@ class Outbound(AsyncIterator[Any]):
 
     async def aclose(self) -> None:
         """End the stream from this side. Idempotent."""
-        await self._finish(Outcome.OK)
+        await self._finish(Outcome.UNKNOWN)

@@ -71,20 +71,18 @@ def join(path: str, inner: str) -> str:
 
 
 def _of_msgspec(error: msgspec.ValidationError) -> Misfit:
-    text, path = str(error), ""
+    text, path, key = str(error), "", ""
     found = _PATH.search(text)
     if found is not None:
         text, path = text[: found.start()], found["path"].removeprefix(".")
-        if found["key"]:
-            text = f"key: {text}"
+        key = "key: " if found["key"] else ""
     if error.__cause__ is not None:  # a class's own check, or a model inside
         inner = explain(error.__cause__)
         return Misfit(join(path, inner.path), inner.what)
     missing = _MISSING.fullmatch(text)
     if missing is not None:
         return Misfit(join(path, missing["name"]), "required field is missing")
-    text = text.replace("`", "")
-    return Misfit(path, text[:1].lower() + text[1:])
+    return Misfit(path, key + _lowered(text.replace("`", "")))
 
 
 def _of_pydantic(faults: list[dict[str, Any]]) -> Misfit:
@@ -92,9 +90,8 @@ def _of_pydantic(faults: list[dict[str, Any]]) -> Misfit:
     path = ""
     for part in first["loc"]:
         path = join(path, f"[{part}]" if isinstance(part, int) else str(part))
-    text = str(first["msg"])
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return Misfit(path, text[:1].lower() + text[1:] + more)
+    return Misfit(path, _lowered(str(first["msg"])) + more)
 
 
 def _of_protobuf(text: str) -> Misfit:
@@ -109,4 +106,8 @@ def _of_protobuf(text: str) -> Misfit:
     unknown = _PROTO_UNKNOWN.search(text)
     if unknown is not None:
         return Misfit(join(path, unknown["name"]), "unknown field")
-    return Misfit(path, text[:1].lower() + text[1:])
+    return Misfit(path, _lowered(text))
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -14,7 +14,7 @@ from pymicro.codec._faults import Misfit, cannot_encode, explain
 from pymicro.codec._numbers import refuse_nan
 from pymicro.codec._proto_json import ProtoJson
 from pymicro.codec._shapes import accepted, is_protobuf, is_pydantic, name_of, nodes
-from pymicro.codec._tolerant import tolerant
+from pymicro.codec._tolerant import strict, tolerant
 from pymicro.errors import InvalidHandler
 
 _to_json: Final = msgspec.json.Encoder().encode
@@ -65,9 +65,9 @@ class JsonCodec(BaseCodec):
 
     def _decoder(self, type: Any) -> Decode:
         if is_pydantic(type):
-            return tolerant(type, type.__pydantic_validator__.validate_json)
+            return tolerant(type, strict(type.__pydantic_validator__.validate_json))
         if is_protobuf(type):
-            return tolerant(type, lambda data: self._proto.load(type, data))
+            return tolerant(type, strict(lambda data: self._proto.load(type, data)))
         tree = self._tree(type)
         try:
             read = msgspec.json.Decoder(type, dec_hook=self._from_value).decode

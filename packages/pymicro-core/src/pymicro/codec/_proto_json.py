@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from pymicro.codec._faults import Misfit
+from pymicro.codec._numbers import refuse_nan
 from pymicro.codec._proto_struct import dump_struct, load_struct
 
 #: Messages that JSON shows as something else than an object.
@@ -55,7 +56,9 @@ class StructJson(ProtoJson):
     """What Go's `encoding/json` makes of a generated struct; see `_proto_struct`. Unknown fields are ignored."""
 
     def dump(self, message: Any) -> bytes:
-        return msgspec.json.encode(dump_struct(message))
+        fields = dump_struct(message)
+        refuse_nan(fields)
+        return msgspec.json.encode(fields)
 
     def load(self, cls: type[Any], data: bytes) -> Any:
         try:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import base64
 import re
+import struct
 from typing import Any, Final
 
 from pymicro.codec._faults import Misfit, join
 
+_FLOAT: Final = 2  # FieldDescriptor.TYPE_FLOAT
 _BYTES: Final = 12  # FieldDescriptor.TYPE_BYTES
 _REPEATED: Final = 3  # FieldDescriptor.LABEL_REPEATED
 
@@ -43,7 +45,16 @@ def _dump_field(field: Any, value: Any) -> Any:
 
 
 def _dump_value(field: Any, value: Any) -> Any:
-    return value if field.message_type is None else dump_struct(value)
+    if field.message_type is not None:
+        return dump_struct(value)
+    return _shortest(value) if field.type == _FLOAT else value
+
+
+def _shortest(value: float) -> float:
+    """The shortest decimal that is the same 32-bit float, as Go writes it."""
+    single = struct.pack("f", value)
+    candidates = (float(f"{value:.{digits}g}") for digits in range(6, 9))
+    return next((candidate for candidate in candidates if struct.pack("f", candidate) == single), value)
 
 
 def _key_text(key: Any) -> str:

@@ -14,6 +14,16 @@ _TRAILING: Final = re.compile(r"trailing characters \(byte (\d+)\)")
 _first_value: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
+def strict(read: Decode) -> Decode:
+    """`read`, with the syntax checked first: other readers of JSON let NaN and byte order marks pass."""
+
+    def decode(data: bytes) -> Any:
+        _first_value(data)
+        return read(data)
+
+    return decode
+
+
 def tolerant(hint: Any, read: Decode, read_nulls: Decode | None = None) -> Decode:
     """`read`, with a second look at a body that it refuses, and `BadRequest` in the end.
 
@@ -52,5 +62,5 @@ def _first(data: bytes) -> bytes:
         _first_value(data)
     except (msgspec.DecodeError, RecursionError) as error:
         end = _TRAILING.search(str(error))
-        return data if end is None else data[: int(end[1])]
+        return data if end is None else data[: int(end[1]) - 1]  # msgspec counts from 1
     return data

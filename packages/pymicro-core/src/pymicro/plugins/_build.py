@@ -40,15 +40,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         buffer: what one socket buffers in each direction before its sender waits.
     """
 
-    message: Annotated[int, option("Largest body of one message.", unit="bytes", flag="max_message_size")] = (
+    message: Annotated[int, option("Largest body of one message.", unit="bytes", ge=1, flag="max_message_size")] = (
         4 * 1024 * 1024
     )
     headers: Annotated[
-        int, option("Largest sum of a message's header names and values.", unit="bytes", flag="max_header_size")
+        int, option("Largest sum of a message's header names and values.", unit="bytes", ge=1, flag="max_header_size")
     ] = 64 * 1024
     buffer: Annotated[
         int,
-        option("What one socket buffers each way before its sender waits.", unit="bytes", flag="max_buffer_size"),
+        option("What one socket buffers each way before its sender waits.", unit="bytes", ge=1, flag="max_buffer_size"),
     ] = 1024 * 1024
 
 

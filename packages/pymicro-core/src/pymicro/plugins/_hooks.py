@@ -12,6 +12,7 @@ import msgspec
 import pluggy
 
 from pymicro.errors import ConfigurationError, PluginFailed, PluginIncompatible
+from pymicro.plugins._installed import normalise
 from pymicro.plugins._kinds import KINDS
 from pymicro.plugins._options import describe_options
 from pymicro.plugins._plugin import API_VERSION, Hooks, Plugin
@@ -85,7 +86,7 @@ def _check(plugin: Plugin, module: str) -> None:
             f"{label} was written for version {theirs} of the plugin API, and this pymicro-core has {ours}: "
             "install releases that fit each other"
         )
-    for name in (plugin.name, *plugin.aliases):
+    for name in (plugin.name, *map(normalise, plugin.aliases)):
         if not _NAME.fullmatch(name):
             raise PluginFailed(f"{label}: the name {name!r} may have a-z, 0-9 and _ only")
     for kind in (plugin.kind, *plugin.requires):

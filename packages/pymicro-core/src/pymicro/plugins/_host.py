@@ -180,7 +180,7 @@ class Host:
         # A module of the same name was imported anew: it replaces its former self.
         known = {key: item for key, item in self._known.items() if item.module != module.__name__}
         for plugin in plugins:
-            for name in (plugin.name, *plugin.aliases):
+            for name in (plugin.name, *map(normalise, plugin.aliases)):
                 other = known.setdefault((plugin.kind, name), _Known(plugin, module.__name__))
                 if other.plugin.target != plugin.target:
                     raise PluginConflict(

@@ -151,7 +151,11 @@ def describe_options(struct: type[Any], prefix: str = "", *, environment: bool =
         ConfigurationError: a field cannot be given as text, or its default does not fit.
     """
     options = []
-    for field in msgspec.structs.fields(struct):
+    try:
+        fields = msgspec.structs.fields(struct)
+    except (TypeError, NameError) as error:
+        raise ConfigurationError(f"{struct!r} is no msgspec.Struct with options: {error}") from error
+    for field in fields:
         own = next((meta for meta in _metas(field.type) if meta.extra and "secret" in meta.extra), None)
         if own is None:
             continue
@@ -324,8 +328,8 @@ def _bounds(meta: msgspec.Meta, show: Callable[[Any], str]) -> list[str]:
 
 
 def _show(value: Any, unit: str) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, (int, float)) and unit in ("seconds", "bytes"):
         return format_duration(value) if unit == "seconds" else format_size(int(value))
     if isinstance(value, Mapping):

@@ -69,12 +69,13 @@ class MemoryCatalog:
         for registry in list(self._registries):
             for name in (*names, None):
                 registry._refresh_one(name)
-            registry._watch_leases()
 
     def _put(self, owner: object, name: str, lease: _Lease) -> None:
         leases = self._services.setdefault(name, {})
         before = leases.get(owner)
         leases[owner] = lease
+        for registry in self._registries:
+            registry._look_at(lease.expires)
         if before is None or before.record != lease.record:
             self._changed(name)
 
@@ -168,6 +169,7 @@ class MemoryRegistry(Registry):
         self._registrations: dict[MemoryRegistration, None] = {}
         self._feeds: dict[str | None, SnapshotFeed] = {}
         self._timer: TimerHandle | None = None
+        self._looks_at = math.inf
 
     @property
     def connected(self) -> bool:
@@ -211,7 +213,7 @@ class MemoryRegistry(Registry):
         self.require_open()
         feed = self._feeds.setdefault(name, SnapshotFeed())
         self._refresh_one(name)
-        self._watch_leases()
+        self._look_at(self._catalog._next_expiry())
         try:
             with feed.watch() as snapshots:
                 yield snapshots
@@ -249,7 +251,6 @@ class MemoryRegistry(Registry):
     def _refresh(self) -> None:
         for name in list(self._feeds):
             self._refresh_one(name)
-        self._watch_leases()
 
     def _refresh_one(self, name: str | None) -> None:
         """Tell the watchers of `name` what holds now."""
@@ -262,15 +263,16 @@ class MemoryRegistry(Registry):
         else:
             feed.publish(self._catalog._records(name))
 
-    def _watch_leases(self) -> None:
-        """Look again when the next lease may end, while somebody watches: its owner may be gone and its loop closed."""
+    def _look_at(self, expires: float) -> None:
+        """Look at the leases when the first may end, while somebody watches: its owner and its loop may be gone."""
+        if expires >= self._looks_at or not self._feeds:
+            return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
-        expires = self._catalog._next_expiry()
-        if self._feeds and self.is_open and expires < math.inf:
-            self._timer = self._clock.call_later(max(0.0, expires - self._clock.monotonic()), self._look)
+        self._looks_at = expires
+        self._timer = self._clock.call_later(max(0.0, expires - self._clock.monotonic()), self._look)
 
     def _look(self) -> None:
+        self._looks_at = math.inf
         self._catalog._expire(self._clock.monotonic())
-        self._watch_leases()
+        self._look_at(self._catalog._next_expiry())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -38,13 +37,14 @@ class CommandLine(msgspec.Struct, frozen=True):
     help: bool = False
 
 
-def parse(argv: Sequence[str], table: Mapping[str, Option], *, strict: bool) -> CommandLine:
+def parse(argv: Sequence[str], table: Mapping[str, Option], advise: Callable[[str], str] | None = None) -> CommandLine:
     """Read a command line.
 
     Args:
         argv: without the program's name.
         table: the flags that are known, by name.
-        strict: whether unknown flags are errors; otherwise they are passed over, as is what stands behind them.
+        advise: says more about an unknown flag, as a sentence after a space, or nothing; None passes over what is
+            unknown.
 
     Raises:
         InvalidOption: an unknown flag, one without its value, or a loose argument.
@@ -60,20 +60,14 @@ def parse(argv: Sequence[str], table: Mapping[str, Option], *, strict: bool) -> 
         option = table.get(flag_name(name)) if token.startswith("--") else None
         if option is not None:
             values.setdefault(option.flag, []).append(text if "=" in token else _value(option, rest))
-        elif strict:
-            raise InvalidOption(_unknown(token, table))
+        elif advise is not None:
+            raise InvalidOption(_unknown(token, advise))
     return CommandLine(values, tuple(rest), help)
 
 
 def flag_name(name: str) -> str:
     """A flag's name in the table: people may write dashes."""
     return name.replace("-", "_")
-
-
-def near_misses(name: str, names: Sequence[str], *, prefix: str = "") -> str:
-    """`" Did you mean ...?"`, or nothing."""
-    near = difflib.get_close_matches(flag_name(name.lower()), names, n=3, cutoff=0.7)
-    return f" Did you mean {' or '.join(prefix + word for word in near)}?" if near else ""
 
 
 def _value(option: Option, rest: deque[str]) -> str:
@@ -86,8 +80,8 @@ def _value(option: Option, rest: deque[str]) -> str:
     return rest.popleft()
 
 
-def _unknown(token: str, table: Mapping[str, Option]) -> str:
+def _unknown(token: str, advise: Callable[[str], str]) -> str:
     if not token.startswith("-"):
         return f"unexpected argument {token!r}: flags are written --flag=value, and arguments of your own follow --"
-    name = token.lstrip("-").partition("=")[0]
-    return f"unknown flag {token.partition('=')[0]}.{near_misses(name, list(table), prefix='--')} See --help"
+    flag = token.partition("=")[0]
+    return f"unknown flag {flag}.{advise(flag.lstrip('-'))} See --help"

@@ -13,9 +13,11 @@ from pymicro.plugins import Plugin
 from pymicro.plugins._host import HOST
 from pymicro.plugins._installed import normalise
 from pymicro.plugins._kinds import Kind
+from pymicro.plugins._official import OFFICIAL
 from pymicro.plugins._options import Option
 from pymicro.plugins.toolkit import Component
 from pymicro.settings._layers import Given, Layer
+from pymicro.settings._table import CHOSEN
 
 AUTO: Final = "auto"
 
@@ -98,6 +100,15 @@ def mentions(kind: Kind, option: Option, layers: Sequence[Layer]) -> Mentions:
 def mentioned_plugin(keyword: str, said: Mapping[str, Mentions]) -> bool:
     """Whether a keyword is an option of a plugin that some layer names, though another was chosen."""
     return any(keyword.startswith(f"{kind}_{name}_") for kind, of in said.items() for name in of.names if name)
+
+
+def unchosen_plugin(flag: str) -> str:
+    """`" It is an option of ..."` where a flag or keyword is of a plugin that nobody chose; otherwise nothing."""
+    for kind in CHOSEN:
+        for name in (*HOST.names(kind.name), *OFFICIAL.get(kind.name, ())):
+            if flag.startswith(f"{kind.name}_{name}_"):
+                return f" It is an option of the {kind.name} plugin {name!r}, which is not chosen."
+    return ""
 
 
 def choose(kind: Kind, instance: str, value: Any, source: str) -> Choice:

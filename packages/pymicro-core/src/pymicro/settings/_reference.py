@@ -1,8 +1,8 @@
-"""The reference page of flags and environment variables, in Markdown."""
+"""The reference of flags and environment variables, in Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from pymicro.plugins import Plugin
@@ -21,38 +21,49 @@ underscores. Durations are seconds (`30`) or like `1m30s`; sizes are bytes or li
 `key=value` pairs are separated by commas, and their flags may be repeated. A variable that is set and empty counts as
 not set.
 
-This page is generated from the options of the core and of the installed official plugins.
+This page is generated from the options of the core and of the official plugins that are installed.
 """
+_HEAD: Final = "| flag | environment | type | default | meaning |\n| --- | --- | --- | --- | --- |\n"
+
+
+def option_tables() -> dict[str, str]:
+    """The table of options of each plugin that has some, by `<kind>.<name>`.
+
+    Of installed plugins only those of the project's own packages are in it.
+    """
+    return {
+        f"{plugin.kind}.{plugin.name}": _table(group.options)
+        for plugin in _ours()
+        if (group := plugin_group(plugin)).options
+    }
 
 
 def reference_page() -> str:
-    """The page, for the core and for the installed plugins of the project's own packages."""
-    parts = [_INTRO, _section("Plugins", kind_options().values())]
-    parts += [_section(group.title, group.options) for group in core_groups().values()]
-    parts += [_section(group.title, group.options) for plugin in _ours() if (group := plugin_group(plugin)).options]
+    """The whole page. The tables of plugins stand between the comments that mark them in any page."""
+    parts = [_INTRO, f"## Plugins\n\n{_table(kind_options().values())}"]
+    parts += [f"## {group.title}\n\n{_table(group.options)}" for group in core_groups().values()]
+    parts += [
+        f"## {name}\n\n<!-- options of {name} -->\n{table}<!-- end of options -->\n"
+        for name, table in option_tables().items()
+    ]
     return "\n".join(parts)
 
 
 def _ours() -> list[Plugin]:
     found = [HOST.find(kind, name) for kind in KINDS for name in HOST.names(kind)]
-    return [plugin for plugin in found if _package(plugin) in _packages(plugin.kind)]
+    return [plugin for plugin in found if plugin.target.partition(".")[0] in _packages(plugin.kind)]
 
 
-def _package(plugin: Plugin) -> str:
-    return plugin.target.partition(":")[0].partition(".")[0]
+def _packages(kind: str) -> set[str]:
+    return {"pymicro", *(f"pymicro_{kind}_{name}" for name in OFFICIAL.get(kind, ()))}
 
 
-def _packages(kind: str) -> Sequence[str]:
-    return ["pymicro", *(f"pymicro_{kind}_{name}" for name in OFFICIAL.get(kind, ()))]
-
-
-def _section(title: str, options: Iterable[Option]) -> str:
-    head = f"## {title}\n\n| Flag | Environment | Type | Default | Meaning |\n| --- | --- | --- | --- | --- |\n"
-    return head + "".join(map(_row, options))
+def _table(options: Iterable[Option]) -> str:
+    return _HEAD + "".join(map(_row, options))
 
 
 def _row(option: Option) -> str:
-    meaning = " ".join(filter(None, (option.help, option.unit_text)))
     default = "required" if option.required else option.default_text and f"`{option.default_text}`"
+    meaning = " ".join(filter(None, (option.help, option.unit_text)))
     cells = f"`--{option.flag}`", option.env and f"`{option.env}`", option.type_text, default, meaning
-    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -14,8 +15,8 @@ from pymicro.plugins import TLS, Limits, Plugin
 from pymicro.plugins._host import HOST
 from pymicro.plugins._options import Option
 from pymicro.server._options import ServerOptions
-from pymicro.settings._argv import HelpRequested, near_misses, parse
-from pymicro.settings._choices import Choice, Mentions, addresses, choose, mentioned_plugin, mentions
+from pymicro.settings._argv import HelpRequested, flag_name, parse
+from pymicro.settings._choices import Choice, Mentions, addresses, choose, mentioned_plugin, mentions, unchosen_plugin
 from pymicro.settings._help import help_text
 from pymicro.settings._layers import Layer, environment_layer, flag_layer, keyword_layer, settle
 from pymicro.settings._table import (
@@ -108,10 +109,10 @@ class _Resolution:
         overrides: Mapping[str, Any],
         flags: type[Any] | None,
     ) -> None:
-        self._words = {"keyword": keywords, "init": overrides}
+        self._words = {"keyword": keywords, "init keyword": overrides}
         self._environ = environ
         self._kinds = kind_options()
-        line = parse(argv, self._kinds, strict=False)
+        line = parse(argv, self._kinds)
         layers = self._layers(flag_layer(line))
         self._said = {kind.name: mentions(kind, self._kinds[kind.name], layers) for kind in CHOSEN}
         self._choices = [
@@ -131,7 +132,7 @@ class _Resolution:
         self._table = index(self._groups())
         if line.help:
             raise HelpRequested(help_text(self._kinds, self._groups(), self._choices))
-        self._line = parse(argv, self._table, strict=True)
+        self._line = parse(argv, self._table, lambda flag: _advice(flag, list(self._table), "--"))
         self._last = self._layers(flag_layer(self._line))
         self._sources: list[str] = []
 
@@ -140,7 +141,6 @@ class _Resolution:
         for word, values in self._words.items():
             _check_keywords(word, values, self._table, self._said)
         choices = self._addressed()
-        self._sources += [f"{choice.label}={choice.name} ({choice.source})" for choice in choices]
         self._sources += [self._codec_line()]
         core = {name: self._make(group) for name, group in self._core.items()}
         flags = self._make(self._user) if self._user is not None else None
@@ -176,6 +176,7 @@ class _Resolution:
             for choice in (choice for choice in self._choices if choice.kind == kind.name):
                 items, source = given.get(choice.instance, ((), ""))
                 result.append(msgspec.structs.replace(choice, addresses=items))
+                self._sources.append(f"{choice.label}={choice.name} ({choice.source})")
                 if option is not None and items:
                     self._sources.append(f"{choice.label}_address={option.show(items)} ({source})")
         return result
@@ -216,4 +217,11 @@ def _check_keywords(
     known = keyword_names(table)
     for name in values:
         if name not in known and not mentioned_plugin(name, said):
-            raise InvalidOption(f"unknown {word} {name}.{near_misses(name, known)}")
+            raise InvalidOption(f"unknown {word} {name}.{_advice(name, known)}")
+
+
+def _advice(name: str, known: Sequence[str], prefix: str = "") -> str:
+    """What may have been meant by an unknown flag or keyword."""
+    name = flag_name(name.lower())
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
+    return unchosen_plugin(name) or (f" Did you mean {' or '.join(prefix + word for word in near)}?" if near else "")

@@ -9,6 +9,7 @@ import socket as _socket
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 
 from pymicro._internal.logs import log
 from pymicro.errors import Closed, ConfigurationError, DialFailed, Disconnected, TooLarge
@@ -155,6 +156,7 @@ class MemoryListener(Listener):
         self._accept = accept
         self._logger = build.logger
         self._limits = build.limits
+        self._context = copy_context()
         self._tasks: set[asyncio.Task[None]] = set()
         self._address = network.claim(address, self)
         self.addresses: Sequence[str] = (self._address,)
@@ -164,7 +166,10 @@ class MemoryListener(Listener):
         ours = MemorySocket(self._address, remote, self._limits)
         theirs = MemorySocket(remote, self._address, self._limits)
         ours._peer, theirs._peer = theirs, ours
-        task = asyncio.get_running_loop().create_task(self._serve(ours), name=f"memory accept {remote}")
+        # this runs in the caller's task, whose context variables are none of the handler's business
+        context = self._context.copy()
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._serve(ours), name=f"memory accept {remote}", context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return theirs
