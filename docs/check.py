@@ -7,28 +7,23 @@ Generated parts stand between a pair of comments, in any Markdown file:
     <!-- options of registry.mdns -->
     <!-- end of options -->
 
-Between them comes the table of that plugin's options, made from the same description as its flags. Each installed
-plugin that has options must have its table somewhere.
+Between them comes the table of that plugin's options, made from the same description as its flags. Each official
+plugin that is installed and has options must have its table somewhere. `reference/flags.md` is generated as a whole.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.metadata
-import importlib.util
-import inspect
-import pkgutil
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_type_hints
 from urllib.parse import unquote
 
-import msgspec
+from pymicro.settings import option_tables, reference_page
 
 ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "docs" / "reference" / "flags.md"
 SKIPPED = {"node_modules", "dist", "build", "site-packages"}
 
 FENCE = re.compile(r"^ {0,3}(```+|~~~+)[^\n]*\n.*?(?:^ {0,3}\1[`~]* *$|\Z)", re.MULTILINE | re.DOTALL)
@@ -38,7 +33,6 @@ ANCHOR = re.compile(r"<a +(?:id|name)=\"([^\"]+)\"")
 LINK = re.compile(r"\]\(<?([^)\s>]+)>?(?: +\"[^\"]*\")?\)|^ {0,3}\[[^\]]+\]: *<?([^\s>]+)", re.MULTILINE)
 ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//", re.IGNORECASE)
 OPTIONS = re.compile(r"(<!-- options of (\S+) -->\n).*?(<!-- end of options -->)", re.DOTALL)
-ATTRIBUTE = re.compile(r"^ {4}(\w+(?:, \w+)*): (.+(?:\n {5,}\S.*)*)", re.MULTILINE)
 
 
 def markdown_files(root: Path) -> list[Path]:
@@ -89,67 +83,6 @@ def _fault(root: Path, page: Path, target: str, pages: dict[Path, str]) -> str:
     return ""
 
 
-def installed_plugins() -> Iterator[Any]:
-    """The descriptions of the core's own plugins and of every installed package's."""
-    core = importlib.import_module("pymicro")
-    own = {f"pymicro.{kind.name}._plugin" for kind in pkgutil.iter_modules(core.__path__) if kind.ispkg}
-    others = {entry_point.module for entry_point in importlib.metadata.entry_points(group="pymicro.plugins")}
-    for name in sorted({name for name in own if importlib.util.find_spec(name)} | others):
-        describe = getattr(importlib.import_module(name), "pymicro_plugins", None)
-        yield from describe() if describe else ()
-
-
-def option_tables() -> dict[str, str]:
-    """The table of options of each plugin that has some, by `<kind>.<name>`."""
-    return {
-        f"{plugin.kind}.{plugin.name}": option_table(plugin.kind, plugin.name, plugin.options)
-        for plugin in installed_plugins()
-        if msgspec.structs.fields(plugin.options)
-    }
-
-
-def option_table(kind: str, name: str, options: type[Any]) -> str:
-    """The options of one plugin as a Markdown table."""
-    types = get_type_hints(options)
-    meanings = _meanings(options)
-    lines = ["| flag | environment | type | default | meaning |", "| --- | --- | --- | --- | --- |"]
-    for field in msgspec.structs.fields(options):
-        flag = f"{kind}_{name}_{field.name}"
-        cells = (
-            f"`--{flag}`",
-            f"`MICRO_{flag.upper()}`",
-            f"`{_type_name(types[field.name])}`",
-            _default(field),
-            meanings.get(field.name, ""),
-        )
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _meanings(options: type[Any]) -> dict[str, str]:
-    """What each field means, from the `Attributes:` part of the class's docstring."""
-    _, _, attributes = inspect.cleandoc(options.__doc__ or "").partition("Attributes:\n")
-    found = {}
-    for names, text in ATTRIBUTE.findall(attributes):
-        for name in names.split(", "):
-            found[name] = " ".join(text.split())
-    return found
-
-
-def _type_name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
-
-
-def _default(field: msgspec.structs.FieldInfo) -> str:
-    if field.default is not msgspec.NODEFAULT:
-        value = field.default
-    elif field.default_factory is not msgspec.NODEFAULT:
-        value = field.default_factory()
-    else:
-        return "required"
-    return "none" if value is None or value in ("", (), [], {}) else f"`{value}`"
-
-
 def generated(text: str, tables: dict[str, str]) -> str:
     """The page with its generated parts as they ought to be; an unknown plugin's part stays as it is."""
 
@@ -167,7 +100,7 @@ def stale_parts(root: Path, pages: dict[Path, str], tables: dict[str, str]) -> I
         names = {part[1] for part in OPTIONS.findall(text)}
         shown |= names
         yield from (f"{page.relative_to(root)}: no plugin {name} with options" for name in sorted(names - set(tables)))
-        if generated(text, tables) != text:
+        if generated(text, tables) != text or (page == REFERENCE and text != reference_page()):
             yield f"{page.relative_to(root)}: generated part is out of date; run `python docs/check.py --write`"
     yield from (f"no page has `<!-- options of {name} -->`" for name in sorted(set(tables) - shown))
 
@@ -179,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     root = chosen.root.resolve()
     tables = option_tables()
+    if chosen.write and root == ROOT:
+        REFERENCE.write_text(reference_page(), encoding="utf-8")
     pages = {path: path.read_text(encoding="utf-8") for path in markdown_files(root)}
     if chosen.write:
         for page, text in pages.items():

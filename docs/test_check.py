@@ -5,22 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-import msgspec
 import pytest
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of a plugin.
-
-    Attributes:
-        interval: seconds between announcements,
-            at least 1.
-        first, second: either of two.
-    """
-
-    interval: float = 1.0
-    first: str | None = None
-    second: tuple[str, ...] = ()
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +65,6 @@ def test_bad_links(broken: Callable[..., list[str]], link: str, fault: str) -> N
     assert broken(a=f"# Here\n\n{link}\n", b="# Two\n\n```\n# Three\n```\n") == [fault]
 
 
-def test_table_of_options(check: ModuleType) -> None:
-    assert check.option_table("registry", "mdns", Options).splitlines()[2:] == [
-        "| `--registry_mdns_interval` | `MICRO_REGISTRY_MDNS_INTERVAL` | `float` | `1.0` "
-        "| seconds between announcements, at least 1. |",
-        "| `--registry_mdns_first` | `MICRO_REGISTRY_MDNS_FIRST` | `str \\| None` | none | either of two. |",
-        "| `--registry_mdns_second` | `MICRO_REGISTRY_MDNS_SECOND` | `tuple[str, ...]` | none | either of two. |",
-    ]
-
-
 def test_generated_parts(check: ModuleType, tmp_path: Path) -> None:
     page, empty = tmp_path / "a.md", "<!-- options of registry.x -->\n<!-- end of options -->\n"
     tables = {"registry.x": "table\n"}
@@ -100,3 +76,7 @@ def test_generated_parts(check: ModuleType, tmp_path: Path) -> None:
     assert ["out of date" in line for line in check.stale_parts(tmp_path, {page: empty}, tables)] == [True]
     assert list(check.stale_parts(tmp_path, {page: ""}, tables)) == ["no page has `<!-- options of registry.x -->`"]
     assert list(check.stale_parts(tmp_path, {page: filled}, {})) == ["a.md: no plugin registry.x with options"]
+
+
+def test_the_reference_is_up_to_date(check: ModuleType) -> None:
+    assert check.REFERENCE.read_text(encoding="utf-8") == check.reference_page()

@@ -1,5 +1,4 @@
 from greeter import Greeter, HelloRequest
-
 from pymicro import Service
 
 service = Service("greeter.client")

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 from google.protobuf import descriptor_pb2, empty_pb2, timestamp_pb2, wrappers_pb2
 from google.protobuf.wrappers_pb2 import StringValue
-from pymicro_codec_protobuf import _plugin
-from pymicro_codec_protobuf._proto_rpc import ProtoRpcCodec
-from pymicro_codec_protobuf._protobuf import ProtobufCodec
 
 from pymicro.codec import CodecTable, Envelope, JsonCodec
 from pymicro.errors import BadRequest, InvalidHandler
 from pymicro.plugins import API_VERSION, Build, NoOptions
+from pymicro_codec_protobuf import _plugin
+from pymicro_codec_protobuf._proto_rpc import ProtoRpcCodec
+from pymicro_codec_protobuf._protobuf import ProtobufCodec
 
 VECTORS = {
     vector["name"]: vector
@@ -142,10 +142,15 @@ def test_a_length_that_the_body_does_not_have_reserves_nothing(length: int) -> N
         ProtoRpcCodec().unwrap_response(struct.pack(">I", length) + b"abcd")
 
 
-@pytest.mark.parametrize("id", ["x", "-1", "1.5", str(2**64), "9" * 5000])
+@pytest.mark.parametrize("id", ["", "x", "-1", "1.5", "1_0", "01", str(2**64), "9" * 5000])
 def test_an_id_that_is_no_number_cannot_be_written(id: str) -> None:
-    with pytest.raises(BadRequest, match="cannot encode a proto-rpc envelope"):
+    with pytest.raises(BadRequest, match="it must be a number of up to 64 bits"):
         ProtoRpcCodec().wrap_request(Envelope(id=id), b"")
+
+
+def test_text_that_is_no_unicode_cannot_be_written() -> None:
+    with pytest.raises(BadRequest, match="cannot encode a proto-rpc envelope"):
+        ProtoRpcCodec().wrap_request(Envelope(id="1", endpoint="\ud800"), b"")
 
 
 @dataclass

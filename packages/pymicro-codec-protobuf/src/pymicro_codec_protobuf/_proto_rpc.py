@@ -5,6 +5,7 @@ The first block is the envelope, a message of its own; the second is the body. A
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -15,6 +16,8 @@ from pymicro.plugins import Build
 from pymicro_codec_protobuf._protobuf import ProtobufCodec
 
 _LENGTH: Final = 4
+_ID: Final = re.compile(r"0|[1-9][0-9]{0,19}")
+_LARGEST: Final = 2**64 - 1
 
 
 def _envelope_class() -> Any:
@@ -35,30 +38,35 @@ _Envelope: Final = _envelope_class()
 
 
 class ProtoRpcCodec(EnvelopeCodec):
-    """Ids are numbers here: decimal text of up to 64 bits, and none is 0."""
+    """Ids are numbers here: decimal text of up to 64 bits. A response without an id has 0."""
 
     def __init__(self, options: Any = None, build: Build | None = None) -> None:
         self.inner = ProtobufCodec(options, build)
 
     def wrap_request(self, envelope: Envelope, body: bytes) -> bytes:
-        return _wrap(envelope, body)
+        return _wrap(envelope, _number(envelope.id), body)
 
     def unwrap_request(self, data: bytes) -> tuple[Envelope, bytes]:
         return _unwrap(data, "request")
 
     def wrap_response(self, envelope: Envelope, body: bytes) -> bytes:
-        return _wrap(envelope, body)
+        return _wrap(envelope, _number(envelope.id or "0"), body)
 
     def unwrap_response(self, data: bytes) -> tuple[Envelope, bytes]:
         return _unwrap(data, "response")
 
 
-def _wrap(envelope: Envelope, body: bytes) -> bytes:
+def _number(id: str) -> int:
+    if _ID.fullmatch(id) is None or int(id) > _LARGEST:
+        raise BadRequest(f"proto-rpc cannot carry the id {id[:40]!r}: it must be a number of up to 64 bits")
+    return int(id)
+
+
+def _wrap(envelope: Envelope, number: int, body: bytes) -> bytes:
     try:
-        head = _Envelope(endpoint=envelope.endpoint, id=int(envelope.id or 0), error=envelope.error)
-        block = head.SerializeToString()
+        block = _Envelope(endpoint=envelope.endpoint, id=number, error=envelope.error).SerializeToString()
     except ValueError as error:
-        raise BadRequest(f"cannot encode a proto-rpc envelope with id {envelope.id[:40]!r}: {error}") from error
+        raise BadRequest(f"cannot encode a proto-rpc envelope: {error}") from error
     return b"%b%b%b%b" % (_length(block), block, _length(body), body)
 
 

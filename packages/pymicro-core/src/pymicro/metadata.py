@@ -19,7 +19,7 @@ def _lower(name: bytes) -> str:
 
 
 def _decoded(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Values by lower-case name, the first of several. Runs once per message on either side: it is written for speed."""
+    """Values by lower-case name, the first of several."""
     try:
         return {_KNOWN.get(name) or _lower(name): value.decode() for name, value in reversed(raw)}
     except UnicodeDecodeError:
@@ -64,9 +64,9 @@ class Headers(Mapping[str, str]):
 
         Names new to the headers cost nothing but the tuple: `base` and `added` then give a transport the two parts.
         """
-        index = self._index_of()
         if self._base is not None or self._raw is not None:
             return self._replace(fields)
+        index = self._index_of()
         for name, _ in fields:
             if name.lower() in index:
                 return self._replace(fields)

@@ -249,24 +249,14 @@ def test_what_is_no_order_at_all_is_refused(case: str, order: Any) -> None:
         JsonCodec().decoder(order)(BROKEN[case])
 
 
-def test_a_missing_field_is_named(kind: str, order: Any) -> None:
+def test_a_missing_field_is_named_and_no_body_is_an_empty_object(kind: str, order: Any) -> None:
+    decode = JsonCodec().decoder(order)
     if kind in ("protobuf", "dict"):
-        assert JsonCodec().decoder(order)(b"{}") == (order())
+        assert decode(b"") == decode(b"{}") == order()
         return
-    with pytest.raises(BadRequest, match=r"name: (required field is missing|field required)"):
-        JsonCodec().decoder(order)(b"{}")
-
-
-def test_an_empty_body_is_read_as_an_empty_object(kind: str, order: Any) -> None:
-    decode = JsonCodec().decoder(DictItem if kind == "typeddict" else order)
-    try:
-        expected: Any = decode(b"{}")
-    except BadRequest as error:
-        with pytest.raises(BadRequest) as caught:
-            decode(b"")
-        assert caught.value.detail == error.detail
-    else:
-        assert decode(b"") == expected
+    for body in (b"", b"{}"):
+        with pytest.raises(BadRequest, match=r"name: (required field is missing|field required)"):
+            decode(body)
 
 
 @pytest.mark.parametrize("rest", [b"xyz", b' {"name":"other"}', b"\n\n]", b"\x00"])
@@ -287,9 +277,9 @@ def test_unknown_fields_are_ignored_except_in_messages(kind: str, order: Any) ->
         assert decode(body) == decode(b'{"name":"John"}')
 
 
-def test_a_value_of_another_type_is_not_written(kind: str, order: Any) -> None:
-    with pytest.raises(BadRequest, match="cannot encode .*: got (list|int)"):
-        JsonCodec().encoder(order)([1] if kind != "list" else 1)
+def test_a_value_of_another_type_is_not_written(order: Any) -> None:
+    with pytest.raises(BadRequest, match=r"cannot encode .*: got list"):
+        JsonCodec().encoder(order)([1])
 
 
 SEEDS = [json.dumps(value).encode() for case, value in GOOD.items() if not case.startswith("long")]
@@ -318,18 +308,33 @@ def mutants(seeds: list[bytes], count: int) -> list[bytes]:
     return made
 
 
-_TOKENS = [b"null", b"[", b"{", b"]", b"}", b'"', b"\\ud83d", b"1e999", b"-0", b"9" * 5000, b":", b",", b"true", b"\x00"]
+_TOKENS = [
+    b"null",
+    b"[",
+    b"{",
+    b"]",
+    b"}",
+    b'"',
+    b"\\ud83d",
+    b"1e999",
+    b"-0",
+    b"9" * 5000,
+    b":",
+    b",",
+    b"true",
+    b"\x00",
+]
 
 
 def survives(decode: Callable[[bytes], Any], bodies: list[bytes]) -> None:
-    refused = 0
+    details = []
     for body in bodies:
         try:
             decode(body)
         except BadRequest as error:
-            refused += 1
-            assert error.detail
-    assert refused
+            details.append(error.detail)
+    assert details
+    assert all(details)
 
 
 def test_no_input_raises_anything_but_bad_request(order: Any) -> None:

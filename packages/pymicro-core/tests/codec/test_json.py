@@ -142,6 +142,8 @@ def test_messages_inside_other_types(messages: Messages) -> None:
     assert codec.decoder(batch)(codec.encoder(batch)(value)) == value
     with pytest.raises(BadRequest, match=r"body does not fit Batch: orders\[1\]\.count: "):
         codec.decoder(batch)(b'{"orders":[{"name":"a"},{"count":"x"}],"by_name":{}}')
+    with pytest.raises(BadRequest, match=r"orders\[0\]: expected object, got array"):
+        codec.decoder(batch)(b'{"orders":[[]],"by_name":{}}')
 
 
 def test_a_model_inside_another_type_names_the_whole_path() -> None:
@@ -205,6 +207,22 @@ def test_null_inside_lists_and_maps_and_unions() -> None:
     assert decode(tuple[int, list[int]])(b"[1,null]") == (1, [])
 
 
+def test_null_where_a_union_says_what_may_be_empty() -> None:
+    @dataclasses.dataclass
+    class Holder:
+        either: list[list[int]] | str | None
+        both: dict[str, list[int]] | list[list[int]]
+        noted: Annotated[list[int], msgspec.Meta(extra={"x": 1})]
+        inner: Annotated[list[list[int]], msgspec.Meta(extra={"x": 1})] | int = 0
+        optional: Annotated[int | None, msgspec.Meta(extra={"x": 1})] = 5
+
+    decode = JsonCodec().decoder(Holder)
+    assert decode(b'{"either":[null],"both":{"a":null},"noted":null,"inner":[null],"optional":null}') == Holder(
+        [[]], {"a": []}, [], [[]], None
+    )
+    assert decode(b'{"either":null,"both":[null],"noted":[]}') == Holder(None, [[]], [])
+
+
 def test_null_for_a_required_scalar_is_an_error() -> None:
     with pytest.raises(BadRequest, match=r"Tree: value: expected int, got null"):
         JsonCodec().decoder(Tree)(b'{"value":null}')
@@ -258,7 +276,10 @@ def test_a_cycle_is_not_written() -> None:
         JsonCodec().encoder(Tree)(tree)
 
 
-@pytest.mark.parametrize("of", [complex, list[Callable[..., Any]], "Tree", Tree | Checked | Cat, 5], ids=str)
+UNREADABLE = [complex, list[Callable[..., Any]], "Tree", Tree | Checked | Cat, 5]
+
+
+@pytest.mark.parametrize("of", UNREADABLE, ids=str)
 def test_a_type_that_json_cannot_carry_is_an_error_of_the_handler(of: Any) -> None:
     with pytest.raises(InvalidHandler, match="JSON cannot carry"):
         JsonCodec().decoder(of)
@@ -339,6 +360,24 @@ def test_message_reads_what_it_writes_and_python_names_and_numbers() -> None:
     decode = codec.decoder(Profile)
     assert decode(codec.encoder(Profile)(PROFILE)) == PROFILE
     assert decode(b'{"user_name":"u","followerCount":5,"scores":null}rest') == Profile("u", 5)
+
+
+def test_message_in_constrained_and_optional_fields() -> None:
+    @message(integers="string")
+    @dataclasses.dataclass
+    class Limits:
+        low: Annotated[int, msgspec.Meta(ge=0, extra={"unit": "bytes"})]
+        high: int | bytes | None = None
+        mark: int | str = 0
+        flag: int | bool = 0
+        any: Any = None
+
+    codec = JsonCodec()
+    written = codec.encoder(Limits)(Limits(1, 2, 3, True, [4]))
+    assert json.loads(written) == {"low": "1", "high": "2", "mark": 3, "flag": True, "any": [4]}
+    assert codec.decoder(Limits)(written) == Limits(1, 2, 3, True, [4])
+    with pytest.raises(BadRequest, match=r"low: expected int >= 0"):
+        codec.decoder(Limits)(b'{"low":"-1"}')
 
 
 def test_message_counts_inside_other_types() -> None:

@@ -4,9 +4,10 @@ import importlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pymicro.plugins import _host
+
 from pymicro.plugins._host import HOST, Host
 
 HOOK = """
@@ -14,18 +15,14 @@ from pymicro.plugins import Plugin, hookimpl
 
 @hookimpl
 def pymicro_plugins():
-    return [{plugins}]
+    return [Plugin({fields})]
 """
+ENABLED = """
+from pymicro.plugins import enable
+from {package} import _plugin
 
-
-def plugin(kind: str, name: str, *, api: tuple[int, int] = (1, 0), target: str = "nowhere:Nothing", more: str = "") -> str:
-    """The source of one description."""
-    return f"Plugin(kind={kind!r}, name={name!r}, api={api!r}, target={target!r}, {more})"
-
-
-def hook(*plugins: str) -> str:
-    """The source of a module that describes plugins."""
-    return HOOK.format(plugins=", ".join(plugins))
+enable(_plugin)
+"""
 
 
 class Site:
@@ -36,19 +33,32 @@ class Site:
 
     def module(self, name: str, source: str) -> None:
         """Put a module there; dots make packages."""
-        path = self.path.joinpath(*name.split("."))
+        path = self.path.joinpath(*name.split(".")).with_suffix(".py")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".py").write_text(source)
+        path.write_text(source)
         importlib.invalidate_caches()
 
-    def distribution(self, name: str, entry_points: Mapping[str, str], requires: Sequence[str] = ()) -> None:
-        """Put the metadata of an installed distribution there."""
-        info = self.path / f"{name.replace('-', '_')}-1.0.dist-info"
+    def metadata(self, distribution: str, points: Mapping[str, str], requires: Sequence[str] = ()) -> None:
+        """Put what pip leaves of an installed distribution there."""
+        info = self.path / f"{distribution.replace('-', '_')}-1.0.dist-info"
         info.mkdir()
         needs = "".join(f"Requires-Dist: {text}\n" for text in requires)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{needs}")
-        points = "".join(f"{point} = {module}\n" for point, module in entry_points.items())
-        (info / "entry_points.txt").write_text(f"[pymicro.plugins]\n{points}")
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n{needs}")
+        lines = "".join(f"{point} = {module}\n" for point, module in points.items())
+        (info / "entry_points.txt").write_text(f"[pymicro.plugins]\n{lines}")
+
+    def package(
+        self, distribution: str, kind: str, name: str, requires: Sequence[str] = (), more: str = "", **fields: Any
+    ) -> str:
+        """Install a package with one plugin, made as all of ours are; return its import name."""
+        package = distribution.replace("-", "_")
+        given = {"kind": kind, "name": name, "api": (1, 0), "target": f"{package}._impl:Impl", **fields}
+        text = ", ".join(f"{field}={value!r}" for field, value in given.items())
+        self.module(f"{package}.__init__", ENABLED.format(package=package))
+        self.module(f"{package}._plugin", HOOK.format(fields=text) + more)
+        self.module(f"{package}._impl", "class Impl: pass\n")
+        self.metadata(distribution, {f"{kind}.{name}": f"{package}._plugin"}, requires)
+        return package
 
 
 @pytest.fixture
@@ -65,5 +75,5 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 def host(monkeypatch: pytest.MonkeyPatch) -> Host:
     """The process's host, as if nothing had happened yet; its state comes back after the test."""
     for name, value in vars(Host()).items():
-        monkeypatch.setattr(_host.HOST, name, value)
+        monkeypatch.setattr(HOST, name, value)
     return HOST

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pymicro.plugins import Build
-from pymicro.registry import MemoryCatalog, MemoryRegistry
+from pymicro.registry import MemoryCatalog, MemoryRegistry, Registry
 from pymicro_testing import ManualClock, Outage, RegistryConformance, Server
 
 
 class CatalogServer(Server):
     """A catalog as a server that can be taken away."""
 
-    outages = frozenset({Outage.STOP, Outage.FORGET})
+    outages = frozenset(Outage)
 
     def __init__(self, catalog: MemoryCatalog) -> None:
         self._catalog = catalog
@@ -20,6 +20,9 @@ class CatalogServer(Server):
 
     async def stop(self) -> None:
         self._catalog.available = False
+
+    async def pause(self) -> None:
+        await self.stop()  # nothing is waited for in memory: a catalog that hangs is one that is given up
 
     async def forget(self) -> None:
         self._catalog.available = False
@@ -35,3 +38,8 @@ class TestMemoryRegistry(RegistryConformance):
 
     def make(self, build: Build) -> MemoryRegistry:
         return MemoryRegistry(None, build, catalog=self.catalog)
+
+    async def crash(self, registry: Registry) -> None:
+        assert isinstance(registry, MemoryRegistry)
+        registry.connected = False
+        await registry.aclose()

@@ -54,6 +54,13 @@ class AsyncGreeter(Protocol):
 Make = Callable[..., Service]
 
 
+async def until(true: Callable[[], bool]) -> None:
+    """Let the loop turn until something holds that nothing announces."""
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 - counters have no event
+            await asyncio.sleep(0)
+
+
 async def test_a_call_reaches_the_handler_and_comes_back(service: Make) -> None:
     async with service("greeter", Greeter()), service("caller") as caller:
         greeter = caller.client.stub("greeter", AsyncGreeter, name="Greeter")
@@ -168,6 +175,24 @@ async def test_a_body_that_does_not_fit_names_the_field(service: Make) -> None:
     async with service("greeter", Greeter()) as greeter:
         with pytest.raises(errors.BadRequest, match="name"):
             await greeter.client.call("greeter", "Greeter.Hello", {"name": 1})
+
+
+async def test_a_reply_of_another_type_is_a_500(service: Make) -> None:
+    class Wrong:
+        async def run(self) -> Greeting:
+            return object()  # type: ignore[return-value]  # the mistake under test
+
+    async with service("wrong", Wrong()) as wrong:
+        with pytest.raises(errors.InternalServerError, match=r"Wrong\.Run"):
+            await wrong.client.call("wrong", "Wrong.Run")
+
+
+async def test_a_content_type_that_cannot_carry_the_types_is_a_400(service: Make) -> None:
+    async with service("greeter", Greeter()) as greeter:
+        with pytest.raises(errors.BadRequest, match="application/octet-stream"):
+            await greeter.client.call(
+                "greeter", "Greeter.Hello", b"x", response=bytes, content_type="application/octet-stream"
+            )
 
 
 async def test_a_missing_method_names_the_near_one(service: Make) -> None:
@@ -314,9 +339,9 @@ async def test_only_trace_and_marked_metadata_travel_on(service: Make) -> None:
             return found
 
     async with service("last", Last()), inner, service("first", First()) as first:
-        with call_options(metadata={"Authorization": "Bearer x", "traceparent": "00-1-2-01", "X-Private": "1"}):
-            with call_options(metadata={"X-Tenant": "acme"}, propagate=True):
-                seen = await first.client.call("first", "First.Look")
+        private = {"Authorization": "Bearer x", "traceparent": "00-1-2-01", "X-Private": "1"}
+        with call_options(metadata=private), call_options(metadata={"X-Tenant": "acme"}, propagate=True):
+            seen = await first.client.call("first", "First.Look")
     assert seen == {"traceparent": "00-1-2-01", "X-Tenant": "acme", "Propagate": "X-Tenant"}
 
 
@@ -433,8 +458,7 @@ async def test_requests_over_the_limit_get_429(service: Make) -> None:
 
     async with service("slow", Slow(), server_max_requests=2) as slow, service("caller", client_retries=0) as caller:
         calls = [asyncio.create_task(caller.client.call("slow", "Slow.Wait")) for _ in range(2)]
-        while slow.server.in_flight < 2:
-            await asyncio.sleep(0)
+        await until(lambda: slow.server.in_flight == 2)
         with pytest.raises(errors.TooManyRequests):
             await caller.client.call("slow", "Slow.Wait")
         gate.set()
@@ -451,8 +475,7 @@ async def test_connections_over_the_limit_get_503(service: Make) -> None:
     one = service("slow", Slow(), server_max_connections=1)
     async with one, service("caller", client_retries=0) as caller:
         call = asyncio.create_task(caller.client.call("slow", "Slow.Wait"))
-        while one.server.in_flight < 1:
-            await asyncio.sleep(0)
+        await until(lambda: one.server.in_flight == 1)
         with pytest.raises(errors.Unavailable, match="limit"):
             await caller.client.call("slow", "Slow.Wait")
         gate.set()
@@ -481,8 +504,7 @@ async def test_stopping_finishes_what_is_in_flight(service: Make) -> None:
         call = asyncio.create_task(caller.client.call("slow", "Slow.Wait"))
         await running.wait()
         stop = asyncio.create_task(slow.stop())
-        while not slow.server.draining:
-            await asyncio.sleep(0)
+        await until(lambda: slow.server.draining)
         assert (await slow.health()).status == "draining"
         gate.set()
         assert await call == "done"
@@ -505,8 +527,7 @@ async def test_a_second_request_to_stop_cuts_off(service: Make) -> None:
         call = asyncio.create_task(caller.client.call("slow", "Slow.Wait"))
         await running.wait()
         stop = asyncio.create_task(slow.stop())
-        while not slow.server.draining:
-            await asyncio.sleep(0)
+        await until(lambda: slow.server.draining)
         stop.cancel()
         await asyncio.wait([stop])
         with pytest.raises(errors.Unavailable):

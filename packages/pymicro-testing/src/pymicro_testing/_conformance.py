@@ -68,13 +68,13 @@ class Conformance(Guarded, Generic[ComponentT]):
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[ComponentT]:
         """One open component; nothing may be left when it was closed."""
-        async with no_leaks(), self.make(self.build()) as component:
+        async with no_leaks(grace=self.patience), self.make(self.build()) as component:
             yield component
 
     @asynccontextmanager
     async def pair(self) -> AsyncIterator[tuple[ComponentT, ComponentT]]:
         """Two open components on the same backend."""
-        async with no_leaks(), self.make(self.build()) as one, self.make(self.build()) as other:
+        async with no_leaks(grace=self.patience), self.make(self.build()) as one, self.make(self.build()) as other:
             yield one, other
 
     @asynccontextmanager
@@ -94,9 +94,14 @@ class Conformance(Guarded, Generic[ComponentT]):
         return f"{name}-{uuid.uuid4().hex[:12]}"
 
     async def within(self, awaitable: Awaitable[T]) -> T:
-        """The result, or `TimeoutError` after `patience`."""
-        async with asyncio.timeout(self.patience):
-            return await awaitable
+        """The result; fails after `patience`."""
+        try:
+            async with asyncio.timeout(self.patience) as timeout:
+                return await awaitable
+        except TimeoutError:
+            if timeout.expired():
+                raise AssertionError(f"it did not end within {self.patience} seconds") from None
+            raise
 
     async def eventually(self, probe: Callable[[], Awaitable[bool]], what: str) -> None:
         """Ask `probe` until it says yes; fail after `patience` seconds, saying what did not happen."""

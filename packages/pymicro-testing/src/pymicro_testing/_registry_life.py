@@ -200,13 +200,14 @@ class RegistryLife(Conformance[Registry]):
         seen: list[Snapshot] | None = None,
     ) -> Snapshot:
         """The first snapshot that fits; those up to it are appended to `seen`."""
-        async with asyncio.timeout(self.patience):
-            async for snapshot in snapshots:
-                if seen is not None:
-                    seen.append(snapshot)
-                if fits(snapshot):
-                    return snapshot
-        raise AssertionError("the watch ended")
+        end = asyncio.get_running_loop().time() + self.patience
+        while asyncio.get_running_loop().time() < end:
+            snapshot = await self.within(anext(snapshots))
+            if seen is not None:
+                seen.append(snapshot)
+            if fits(snapshot):
+                return snapshot
+        raise AssertionError(f"no snapshot fits; the last one is {snapshot!r}")
 
     async def until_ports(self, registry: Registry, name: str, ports: set[int]) -> None:
         """Wait until `registry` finds exactly the nodes with these ports."""

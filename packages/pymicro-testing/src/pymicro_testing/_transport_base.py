@@ -109,7 +109,7 @@ class TransportBase(Conformance[Transport]):
     ) -> AsyncIterator[tuple[Transport, Transport, Listener, Door]]:
         """Two open transports; the second listens. `limits` are those of the first, None for the same."""
         near_build = self.build(limits=limits or self.limits)
-        async with no_leaks(), self.make(near_build) as near, self.make(self.build()) as far:
+        async with no_leaks(grace=self.patience), self.make(near_build) as near, self.make(self.build()) as far:
             door = Door()
             async with aclosing(await far.listen(self.listen_address, door)) as listener:
                 yield near, far, listener, door

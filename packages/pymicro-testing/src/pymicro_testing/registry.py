@@ -13,6 +13,7 @@ from pymicro.record import Endpoint, Node, ServiceRecord, Value
 from pymicro.registry import Snapshot
 from pymicro_testing._guard import since
 from pymicro_testing._registry_life import TTL, RegistryLife, drain, names_of, ports_of, values_of
+from pymicro_testing.clock import settle
 
 _REQUEST: Final = Value("HelloRequest", "HelloRequest", (Value("name", "string"), Value("tags", "[]string")))
 _ENDPOINTS: Final = (
@@ -321,6 +322,7 @@ class RegistryConformance(RegistryLife):
                 await self.until(snapshots, lambda snapshot: values_of(snapshot, "turn") == {"0"})
                 for turn in range(1, changes + 1):
                     await registration.update(self.record(name, turn=str(turn)))
+                    await settle()
 
                 async def arrived() -> bool:
                     return {record.metadata["turn"] for record in await other.get_service(name)} == {str(changes)}

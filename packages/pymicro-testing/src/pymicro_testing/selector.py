@@ -84,7 +84,7 @@ class SelectorConformance(Conformance[Selector]):
     async def scene(self) -> AsyncIterator[Scene]:
         """An open selector beside an empty registry; nothing may be left at the end."""
         clock, catalog = ManualClock(), MemoryCatalog()
-        async with no_leaks():
+        async with no_leaks(grace=self.patience):
             async with (
                 MemoryRegistry(None, Build(clock=clock), catalog=catalog) as registry,
                 MemoryRegistry(None, Build(clock=clock), catalog=catalog) as given,

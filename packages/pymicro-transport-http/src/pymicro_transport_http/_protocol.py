@@ -32,6 +32,10 @@ ERROR_ID: Final = "pymicro.transport.http"
 _EXCERPT: Final = 1024
 _MAX_CHUNKS: Final = 64
 
+#: A head that is not complete may have this many bytes for each one that counts (`a:` CR LF), and a start line.
+_PUNCTUATION: Final = 4
+_START_LINE: Final = 1024
+
 #: Fields that say nothing once the message is complete.
 _NOISE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"user-agent", b"accept-encoding"})
 
@@ -62,6 +66,7 @@ class Parser(ABC):
         self.peer = peer
         self._max_message = limits.message
         self._max_headers = limits.headers
+        self._max_raw = _PUNCTUATION * limits.headers + _START_LINE
         self._digits = len(str(limits.message))
         self._fields: dict[bytes, bytes] = {}
         self._headers: Headers | None = None
@@ -127,7 +132,7 @@ class Parser(ABC):
             self._stalled += self._size
         else:
             self._gather()
-        if self.fault is None and self._stalled > self._max_headers:
+        if self.fault is None and self._stalled > self._max_raw:
             self.fault = errors.TooLarge(f"headers are over the limit of {self._max_headers} bytes", ERROR_ID)
 
     def _gather(self) -> None:
@@ -173,31 +178,27 @@ class Parser(ABC):
 
     def on_message_complete(self) -> None:
         """Called by httptools."""
+        chunks = self._chunks
+        if self._total or self._fields or len(chunks) > 1:
+            body = self._join_body()
+        else:
+            body = chunks.pop() if chunks else b""
         headers = self._headers
-        if headers is None:
-            raise RuntimeError("a message ended before its head")
-        body = self._take_body()
         self._headers = None
         self._stalled = 0
         self._partial = False
-        self.received += 1
-        self.inbox.append(Message(headers, body))
-
-    def _take_body(self) -> bytes:
-        chunks = self._chunks
-        if self._fields:
-            self._fields.clear()  # trailers
-        if not chunks and not self._total:
-            return b""
-        if len(chunks) == 1 and not self._spill:
-            body = chunks.pop()
-        else:
-            body = b"".join((self._spill, *chunks))
-            chunks.clear()
-            self._spill.clear()
-        self._total = 0
         if len(body) > self._max_message:
             self._refuse(self._too_large(len(body)))
+        if headers is not None:
+            self.received += 1
+            self.inbox.append(Message(headers, body))
+
+    def _join_body(self) -> bytes:
+        self._fields.clear()  # trailers
+        body = b"".join((self._spill, *self._chunks))
+        self._chunks.clear()
+        self._spill.clear()
+        self._total = 0
         return body
 
     def release(self) -> None:
@@ -257,6 +258,8 @@ class ResponseParser(Parser):
         """Called by httptools."""
         fields = self._fields
         self._status = self._response.get_status_code()
+        if self._status == 200:
+            self._reason.clear()
         length = fields.pop(b"Content-Length", None)
         if length is None:
             _, length, chunked = self._take_framing()
@@ -269,11 +272,10 @@ class ResponseParser(Parser):
 
     def on_message_complete(self) -> None:
         """Called by httptools."""
-        if self._status != 200:
+        if self._status == 200:
+            super().on_message_complete()
+        else:
             self._not_ok()
-            return
-        self._reason.clear()
-        super().on_message_complete()
 
     def _not_ok(self) -> None:
         if 100 <= self._status < 200 and self._status != 101:  # interim: RFC 9110, section 15.2

@@ -193,8 +193,9 @@ class Dispatcher(Component):
         finally:
             if self._consumer is not None:
                 await self._bounded("closing", self._consumer.aclose())
-            if self._held and not self._settler.redelivers:
-                log(self._logger, logging.WARNING, "deliveries lost", topic=self._topic, number=len(self._held))
+            lost = sum(not work.told for work in self._held)
+            if lost and not self._settler.redelivers:
+                log(self._logger, logging.WARNING, "deliveries lost", topic=self._topic, number=lost)
             self._held.clear()
 
     async def _cancel(self, tasks: set[asyncio.Task[None]]) -> None:

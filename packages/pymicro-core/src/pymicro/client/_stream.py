@@ -78,15 +78,7 @@ class Outbound(AsyncIterator[Any]):
         if self._ended:
             raise StopAsyncIteration
         try:
-            message = await self._limited(self._socket.recv())
-            error = error_of(message.headers)
-            if error is not None:
-                raise error
-            if is_end(message.headers):
-                raise StopAsyncIteration
-            value = self._method.decode(message.body, message.headers)
-            if self._pick is not None:
-                self._pick.answered()
+            value = await self._next()
         except errors.ConnectionFailed as error:
             await self._finish(Outcome.BROKEN, error)
             text = f"the stream {self._method.spec.name} broke: {error}"
@@ -104,6 +96,18 @@ class Outbound(AsyncIterator[Any]):
             raise
         if not self._method.spec.server_stream:
             await self._finish(Outcome.OK)  # the one response; go-micro's servers do not end such a stream
+        return value
+
+    async def _next(self) -> Any:
+        message = await self._limited(self._socket.recv())
+        error = error_of(message.headers)
+        if error is not None:
+            raise error
+        if is_end(message.headers):
+            raise StopAsyncIteration
+        value = self._method.decode(message.body, message.headers)
+        if self._pick is not None:
+            self._pick.answered()
         return value
 
     async def _limited(self, work: Any) -> Any:

@@ -155,4 +155,5 @@ def _fits(node: inspect.Type, value: Any) -> bool:
         return isinstance(node, (inspect.DictType, *OBJECTS))
     if isinstance(value, list):
         return isinstance(node, (*_EMPTY_ARRAY, inspect.NamedTupleType))
-    return isinstance(node, inspect.IntType) and isinstance(value, (int, str))
+    # integers may be text: beside `str` there is no telling, so they stay numbers
+    return isinstance(node, inspect.IntType | inspect.StrType)

@@ -69,10 +69,7 @@ class JsonCodec(BaseCodec):
         if is_protobuf(type):
             return tolerant(type, strict(lambda data: self._proto.load(type, data)))
         tree = self._tree(type)
-        try:
-            read = msgspec.json.Decoder(type, dec_hook=self._from_value).decode
-        except TypeError as error:
-            raise InvalidHandler(f"JSON cannot carry {name_of(type)}: {error}") from error
+        read = msgspec.json.Decoder(type, dec_hook=self._from_value).decode
 
         def read_adapted(data: bytes) -> Any:
             return read(_to_json(admit(tree, _from_json(data))))

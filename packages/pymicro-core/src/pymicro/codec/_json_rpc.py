@@ -39,7 +39,8 @@ _read_response = tolerant("JSON-RPC response", msgspec.json.Decoder(_Response).d
 class JsonRpcCodec(EnvelopeCodec):
     """A request is `{"params":[body],"id":"1","method":"A.B"}`, its answer `{"id":"1","result":body,"error":null}`.
 
-    Ids are read as text or number and written as text. A request without parameters has an empty body.
+    Ids are read as text or number and written as text. A request without parameters has an empty body. An
+    undecoded body (`bytes`) must itself be JSON here.
     """
 
     def __init__(self, options: Any = None, build: Build | None = None) -> None:

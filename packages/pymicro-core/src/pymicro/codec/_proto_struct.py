@@ -81,6 +81,8 @@ def _fill(message: Any, value: Any, strict: bool, path: str) -> None:
     if not isinstance(value, dict):
         raise Misfit(path, f"expected object, got {type(value).__name__}")
     descriptor = message.DESCRIPTOR
+    # a well-known type with other names is in proto3's form, which is not to be lost as unknown fields
+    strict = strict or descriptor.file.package == "google.protobuf"
     plain = [field for field in descriptor.fields if not (strict and _oneof(field))]
     fields = {name: field for field in plain for name in (field.name, field.json_name)}
     oneofs = {_go_name(oneof.name): oneof for oneof in descriptor.oneofs}
@@ -119,7 +121,7 @@ def _set(message: Any, field: Any, value: Any, strict: bool, path: str) -> None:
             setattr(message, field.name, _scalar(field, value))
     except Misfit:
         raise
-    except (TypeError, ValueError, AttributeError) as error:  # what protobuf raises for a value of the wrong type
+    except (TypeError, ValueError, LookupError, AttributeError) as error:  # what protobuf raises, and unknown enums
         raise Misfit(path, f"not a value of this field: {error}") from error
 
 

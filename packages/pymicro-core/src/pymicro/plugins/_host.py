@@ -267,8 +267,6 @@ def load(plugin: Plugin) -> Any:
     label = f"plugin {plugin.kind}.{plugin.name}"
     try:
         return getattr(importlib.import_module(module), attribute)
-    except ConfigurationError:
-        raise
     except Exception as error:
         raise PluginFailed(_import_failure(label, plugin.target, error)) from error
 

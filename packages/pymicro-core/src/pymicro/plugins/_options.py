@@ -16,7 +16,7 @@ from pymicro.plugins._values import format_duration, format_size, parse_duration
 #: What stands where a secret would be shown.
 MASK: Final = "***"
 
-_PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)[^@\s]*@")
+_PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)\S*@")
 _TRUTH: Final = {"true": True, "1": True, "false": False, "0": False}
 _LISTS: Final = (tuple, list, frozenset, set, Sequence)
 _MAPS: Final = (dict, Mapping)
@@ -118,7 +118,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
 
     def show(self, value: Any) -> str:
         """A value as it would be written, for people; secrets and passwords in URLs are masked."""
-        return MASK if self.secret and value else hide_passwords(_show(value, self.unit))
+        return MASK if self.secret and value else _show(value, self.unit)
 
     def read(self, value: Any) -> Any:
         """The field's value from text, or from a Python value of about the right type.
@@ -167,7 +167,7 @@ def describe_options(struct: type[Any], prefix: str = "", *, environment: bool =
 
 
 def hide_passwords(text: str) -> str:
-    """`text` with the passwords of URLs masked."""
+    """`text`, such as a URL, with the password in it masked: rather too much of it than too little."""
     return _PASSWORD.sub(rf"\1{MASK}@", text)
 
 
@@ -336,4 +336,4 @@ def _show(value: Any, unit: str) -> str:
         return ",".join(f"{key}={_show(item, unit)}" for key, item in value.items())
     if isinstance(value, (tuple, list, set, frozenset)):
         return ",".join(_show(item, unit) for item in value)
-    return str(value.value if isinstance(value, enum.Enum) else value)
+    return hide_passwords(str(value.value if isinstance(value, enum.Enum) else value))

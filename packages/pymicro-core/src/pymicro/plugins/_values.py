@@ -65,8 +65,6 @@ def parse_size(text: str) -> int:
 
 def format_duration(seconds: float) -> str:
     """Seconds as a duration: `1m30s`, `100ms`."""
-    if seconds < 0 or not math.isfinite(seconds):
-        return str(seconds)
     if 0 < seconds < 1:
         return f"{seconds * 1000:.6g}ms"
     hours, rest = divmod(seconds, 3600)

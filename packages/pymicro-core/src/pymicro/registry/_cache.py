@@ -90,7 +90,7 @@ class RegistryCache(Component):
         logger: one line when the registry fails and one when it is back; None for `pymicro.registry.cache`.
         lookup_timeout: seconds that the first look-up of a service may wait for the registry.
         idle: seconds after which a service that nobody asks for is no longer watched; it may be a quarter more.
-        max_services: services watched at most; the one unused for longest makes room.
+        max_services: services watched at most; one that was not used lately makes room.
     """
 
     def __init__(
@@ -189,7 +189,7 @@ class RegistryCache(Component):
     async def _watch(self, entry: Entry) -> None:
         failures = 0
         while True:
-            error: Exception = BackendUnavailable("the watch ended", self._registry.name)
+            error: Exception = BackendUnavailable("the watch ended")
             began = self._clock.monotonic()
             try:
                 async with self._registry.watch(entry.name) as snapshots:
@@ -212,7 +212,7 @@ class RegistryCache(Component):
             # A watch that began during the outage knows nothing: what was known before it is better.
             if snapshot.services or not entry._known:
                 entry.services = snapshot.services
-            self._fail(entry, snapshot.error or BackendUnavailable("it cannot be asked", self._registry.name))
+            self._fail(entry, snapshot.error or BackendUnavailable("no reason given"))
         if entry.services != before:
             self._tell(self._changed, entry)
         if not snapshot.stale:
@@ -221,7 +221,7 @@ class RegistryCache(Component):
 
     def _late(self, entry: Entry) -> None:
         if not entry._ready.is_set():
-            self._fail(entry, BackendUnavailable(f"no answer within {self._lookup_timeout:g} s", self._registry.name))
+            self._fail(entry, BackendUnavailable(f"no answer within {self._lookup_timeout:g} s"))
 
     def _fail(self, entry: Entry, error: Exception) -> None:
         if entry.error is None:
@@ -277,7 +277,8 @@ class RegistryCache(Component):
         if entry.error is not None:
             self._faults -= 1
         elif not entry._ready.is_set():
-            entry.error = BackendUnavailable("it was not asked to the end", self._registry.name)
+            entry.error = BackendUnavailable("too many services are looked up at once")
+            entry._fault_began = self._clock.monotonic()
         entry._ready.set()
         if entry._timer is not None:
             entry._timer.cancel()

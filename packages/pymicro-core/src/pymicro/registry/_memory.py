@@ -236,8 +236,8 @@ class MemoryRegistry(Registry):
 
     def _fault(self) -> BackendUnavailable | None:
         if not self._catalog.available:
-            return BackendUnavailable("the catalog is not available", self.name)
-        return None if self._connected else BackendUnavailable("this registry is cut off its catalog", self.name)
+            return BackendUnavailable("the memory catalog is not available")
+        return None if self._connected else BackendUnavailable("this registry is cut off its memory catalog")
 
     def _renew(self) -> None:
         for registration in list(self._registrations):

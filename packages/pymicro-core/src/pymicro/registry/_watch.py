@@ -25,11 +25,6 @@ class SnapshotFeed:
         self._waiters: set[asyncio.Future[None]] = set()
 
     @property
-    def snapshot(self) -> Snapshot | None:
-        """The newest one; None before the first."""
-        return self._snapshot
-
-    @property
     def watched(self) -> bool:
         """Whether anybody watches."""
         return self._watchers > 0

@@ -39,8 +39,8 @@ class Scene:
                 _ID,
             )
         return NoNode(
-            f"no node of {self._service} is known: the registry {self._registry} cannot be asked: "
-            f"{self._entry.error} ({self._age()}); check --registry and --registry_address",
+            f"no node of {self._service} is known: the registry {self._registry} cannot be asked since "
+            f"{self._entry.age(self._now):.1f} s: {self._entry.error}; check --registry and --registry_address",
             _ID,
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pymicro.codec import Codec, CodecTable, Decode, Encode, EnvelopeCodec
-from pymicro.errors import InvalidHandler
+from pymicro.errors import BadRequest, InternalServerError, InvalidHandler
 from pymicro.metadata import Headers
 from pymicro.rpc import Call, EndpointSpec, Middleware, Request, Response, chain, endpoints_of, names
 from pymicro.server._threads import Threads
@@ -20,20 +20,34 @@ class Binding:
     """One endpoint under one content type.
 
     Attributes:
-        decode, encode: for one request, one response.
+        decode: reads one request.
         head: the constant headers of a response.
         envelope: the codec that writes ids and errors into the body; None for the others.
     """
 
-    __slots__ = ("decode", "encode", "endpoint", "envelope", "head")
+    __slots__ = ("_encode", "decode", "endpoint", "envelope", "head")
 
     def __init__(self, endpoint: Endpoint, codec: Codec | EnvelopeCodec, content_type: str) -> None:
         inner = codec.inner if isinstance(codec, EnvelopeCodec) else codec
         self.endpoint = endpoint
-        self.decode: Decode = inner.decoder(endpoint.spec.request)
-        self.encode: Encode = inner.encoder(endpoint.spec.response)
+        try:
+            self.decode: Decode = inner.decoder(endpoint.spec.request)
+            self._encode: Encode = inner.encoder(endpoint.spec.response)
+        except InvalidHandler as error:
+            raise BadRequest(f"{endpoint.spec.name} cannot be called as {content_type}: {error}") from error
         self.envelope = codec if isinstance(codec, EnvelopeCodec) else None
         self.head = Headers([(names.CONTENT_TYPE, content_type)])
+
+    def encode(self, value: Any) -> bytes:
+        """Write one response.
+
+        Raises:
+            InternalServerError: the value is not of the type that the handler promises.
+        """
+        try:
+            return self._encode(value)
+        except BadRequest as error:
+            raise InternalServerError(f"{self.endpoint.spec.name}: {error.detail}") from error
 
 
 class Endpoint:

@@ -56,7 +56,13 @@ class Presence:
                 self._failing[name] = f"{type(error).__name__}: {error}"
         if self._failing:
             if not before:
-                log(self._logger, logging.WARNING, "health check failed", service=self._record.name, checks=self._failing)
+                log(
+                    self._logger,
+                    logging.WARNING,
+                    "health check failed",
+                    service=self._record.name,
+                    checks=self._failing,
+                )
             await self._withdraw()
         elif self._registration is None:
             await self._register(first=first)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +16,7 @@ from pymicro.plugins._kinds import Kind
 from pymicro.plugins._official import OFFICIAL
 from pymicro.plugins._options import Option
 from pymicro.plugins.toolkit import Component
-from pymicro.settings._layers import Given, Layer
+from pymicro.settings._layers import Given, Layer, read_one
 from pymicro.settings._table import CHOSEN
 
 AUTO: Final = "auto"
@@ -138,7 +138,7 @@ def addresses(option: Option, instances: Sequence[str], layers: Sequence[Layer])
         if given is None:
             continue
         lists: dict[str, list[str]] = {}
-        for value in given.values:
+        for value in (value for value in given.values if value is not None):
             for instance, items in _by_instance(option, value, instances, given.source):
                 lists.setdefault(instance, []).extend(items)
         found.update({instance: (tuple(items), given.source) for instance, items in lists.items()})
@@ -187,22 +187,10 @@ def _default(kind: Kind) -> tuple[Plugin, str]:
 
 
 def _by_instance(option: Option, value: Any, instances: Sequence[str], source: str) -> list[tuple[str, Sequence[str]]]:
-    read = _reader(option, source)
     if isinstance(value, Mapping):
         unknown = [name for name in value if name not in instances]
         if unknown:
-            raise InvalidOption(f"{source}: there is no instance {unknown[0]!r}; there are {list(instances)}")
-        return [(name, read(items)) for name, items in value.items()]
-    pairs = [(*item.partition("="), item) for item in read(value)]
+            raise InvalidOption(f"{source}: there is no instance {unknown[0]!r}")
+        return [(name, read_one(option, items, source)) for name, items in value.items()]
+    pairs = [(*item.partition("="), item) for item in read_one(option, value, source)]
     return [(name, [rest]) if equals and name in instances else ("", [item]) for name, equals, rest, item in pairs]
-
-
-def _reader(option: Option, source: str) -> Callable[[Any], Sequence[str]]:
-    def read(value: Any) -> Sequence[str]:
-        try:
-            items: Sequence[str] = option.read(value)
-        except ValueError as error:
-            raise InvalidOption(f"{source}: expected {option.expected}; {value!r} does not fit") from error
-        return items
-
-    return read

@@ -87,15 +87,16 @@ def settle(option: Option, layers: Sequence[Layer]) -> tuple[Any, str] | None:
 
 
 def _read(option: Option, given: Given) -> Any:
-    values = [_read_one(option, value, given.source) for value in given.values]
-    if len(values) > 1 and option.is_map:
-        return {key: item for value in values for key, item in value.items()}
-    if len(values) > 1 and option.is_list:
-        return option.read([item for value in values for item in value])
-    return values[-1]
+    several = len(given.values) > 1 and (option.is_list or option.is_map)
+    return read_one(option, ",".join(given.values) if several else given.values[-1], given.source)
 
 
-def _read_one(option: Option, value: Any, source: str) -> Any:
+def read_one(option: Option, value: Any, source: str) -> Any:
+    """The value of an option from one text or Python value.
+
+    Raises:
+        InvalidOption: it does not fit.
+    """
     try:
         return option.read(value)
     except ValueError:

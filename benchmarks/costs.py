@@ -1,0 +1,119 @@
+"""What a stretch of time cost the two processes: CPU, instructions, and how much others disturbed it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+#: Linux, `clock_getcpuclockid(3)`: the CPU clock of another process, all its threads included, in nanoseconds.
+_SCHEDULER_CLOCK = 2
+
+
+class Costs:
+    """Measures between enter and exit. This process is the client.
+
+    Args:
+        server: the server's process id.
+
+    Attributes:
+        seconds: of wall clock.
+        client_cpu, server_cpu: seconds of CPU, user and system.
+        foreign: cores that other processes used; None where the system does not say.
+        instructions: of both sides, user and kernel; None where they cannot be counted.
+    """
+
+    def __init__(self, server: int) -> None:
+        self._server = server
+        self._counter = InstructionCounter((os.getpid(), server))
+        self.foreign: float | None = None
+        self.instructions: int | None = None
+
+    def __enter__(self) -> Self:
+        self._counter.start()
+        self._busy = _busy_seconds()
+        self.server_cpu, self.client_cpu = -_cpu_seconds(self._server), -time.process_time()
+        self.seconds = -time.perf_counter()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.seconds += time.perf_counter()
+        self.client_cpu += time.process_time()
+        self.server_cpu += _cpu_seconds(self._server)
+        busy = _busy_seconds()
+        if busy is not None and self._busy is not None:
+            own = self.client_cpu + self.server_cpu
+            self.foreign = max(0.0, busy - self._busy - own) / self.seconds
+        self.instructions = self._counter.stop()
+
+
+def _cpu_seconds(pid: int) -> float:
+    return time.clock_gettime(~pid << 3 | _SCHEDULER_CLOCK)
+
+
+def _busy_seconds() -> float | None:
+    """Seconds of CPU that all processes together used since the machine started."""
+    try:
+        fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    except OSError:
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq = map(int, fields[:7])
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+class InstructionCounter:
+    """Counts with `perf stat`: all threads of some processes, exactly from `start` to `stop`.
+
+    Virtual machines often hide the counter, and `kernel.perf_event_paranoid` may forbid it: the count is None then.
+    """
+
+    EVENTS = ("instructions:u", "instructions:k")
+
+    def __init__(self, pids: tuple[int, ...]) -> None:
+        self._pids = pids
+        self._perf: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Begin to count."""
+        perf = shutil.which("perf")
+        if perf is None:
+            return
+        with ExitStack() as theirs:  # the ends of the pipes that perf keeps
+            orders, self._orders = os.pipe()
+            self._answers, answers = os.pipe()
+            theirs.callback(os.close, orders)
+            theirs.callback(os.close, answers)
+            pids = ",".join(map(str, self._pids))
+            command = [perf, "stat", "-x,", "-e", ",".join(self.EVENTS), "-p", pids]
+            command += ["--delay=-1", f"--control=fd:{orders},{answers}"]
+            self._perf = subprocess.Popen(command, pass_fds=(orders, answers), stderr=subprocess.PIPE, text=True)
+        self._order("enable")
+
+    def stop(self) -> int | None:
+        """End; what was counted."""
+        if self._perf is None:
+            return None
+        self._order("disable")
+        self._perf.send_signal(signal.SIGINT)
+        _, text = self._perf.communicate(timeout=10)
+        os.close(self._orders)
+        os.close(self._answers)
+        return self._sum(text)
+
+    def _order(self, what: str) -> None:
+        with suppress(BrokenPipeError):  # perf gave up: its output says why, and has no counts
+            os.write(self._orders, f"{what}\n".encode())
+            os.read(self._answers, 16)
+
+    def _sum(self, text: str) -> int | None:
+        lines = [line.split(",") for line in text.splitlines()]
+        counts = [fields[0] for fields in lines if len(fields) > 2 and fields[2] in self.EVENTS]
+        if len(counts) != len(self.EVENTS) or not all(count.isdigit() for count in counts):
+            return None
+        return sum(map(int, counts))

@@ -1,0 +1,41 @@
+"""What the tests of the kit share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture
+async def rubbish_removed() -> AsyncIterator[None]:
+    """Ends what a broken implementation left running."""
+    before = asyncio.all_tasks()
+    yield
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=1.0)
+
+
+CaseFails = Callable[[object, str], Awaitable[None]]
+
+
+@pytest.fixture
+def case_fails() -> CaseFails:
+    """Runs one case of a suite and fails unless the case does; a case that is skipped finds nothing."""
+
+    async def run(suite: object, case: str) -> None:
+        try:
+            await getattr(suite, case)()
+        except pytest.skip.Exception as skipped:
+            raise AssertionError(f"{case} was skipped: {skipped}") from None
+        except (Exception, pytest.fail.Exception):
+            return
+        raise AssertionError(f"{case} found nothing wrong")
+
+    return run
