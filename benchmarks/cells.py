@@ -65,8 +65,9 @@ async def serving(peer: str, core: int | None = None) -> AsyncIterator[tuple[str
     try:
         async with asyncio.timeout(_START):
             address = (await process.stdout.readline()).decode().strip()
-        if not address:
-            raise CellFailedError("the server failed")
+            if not address:
+                await process.wait()
+                raise CellFailedError("the server failed")
         yield address, process.pid
     except TimeoutError:
         raise CellFailedError("the server hung") from None

@@ -43,7 +43,7 @@ def _service(name: str, **keywords: Any) -> Service:
 
 async def serve(ready: Callable[[str], None]) -> None:
     """See `Peer`. The address is a name that no other service on the network has."""
-    service = _service(f"benchmark-{uuid.uuid4()}", server_address="127.0.0.1:0", drain_delay=0.0)
+    service = _service(f"benchmark-{uuid.uuid4().hex[:12]}", server_address="127.0.0.1:0", drain_delay=0.0)
     service.handle(Greeter())
     async with service:
         ready(service.name)

@@ -362,7 +362,10 @@ class Service:
         if plugin is None:
             raise ConfigurationError("codecs are chosen by name")
         build = self._build("codec", "")
-        return plugin.content_types, lambda: load(plugin)(choice.options, build), plugin.name
+        if choice.optional:
+            return plugin.content_types, lambda: load(plugin)(choice.options, build), plugin.name
+        codec = load(plugin)(choice.options, build)  # somebody asked for it: a broken one fails the start
+        return plugin.content_types, lambda: codec, plugin.name
 
     async def _open_one(self, stack: AsyncExitStack, choice: Choice) -> Any:
         build = self._build(choice.kind, choice.instance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from pymicro.clock import Clock
 from pymicro.record import Node
@@ -64,15 +65,18 @@ class Pool:
     async def dial(self, node: Node) -> Connection:
         """A new socket to `node`."""
         socket = await self._transport.dial(node, timeout=self._dial_timeout)
-        return Connection(socket, node.address, self._monotonic() + self._ttl)
+        connection = Connection(socket, node.address, self._monotonic() + self._ttl)
+        socket.on_disconnect = partial(self._lost, connection)
+        return connection
 
     def release(self, connection: Connection) -> None:
         """Keep the connection for the next call, or close it when there are enough."""
-        idle = self._idle.setdefault(connection.address, [])
         if not connection.socket.connected:
             self.discard(connection)
             return
-        connection.socket.on_disconnect = lambda: self._lost(connection)
+        idle = self._idle.get(connection.address)
+        if idle is None:
+            idle = self._idle[connection.address] = []
         idle.append(connection)
         if len(idle) > self._size or idle[0].expires <= self._monotonic():
             self.discard(idle.pop(0))

@@ -204,10 +204,15 @@ def blocking_stub(client: Client, service: str, interface: type[Any], how: dict[
     target = Target(service=service, **how)
     stub = Stub(f"{service} {_name_of(interface)}, blocking")
     for spec in _specs(interface, name).values():
-        if spec.client_stream:
-            continue
-        vars(stub)[spec.method] = _blocking(client, target, spec)
+        vars(stub)[spec.method] = _refused(spec) if spec.client_stream else _blocking(client, target, spec)
     return stub
+
+
+def _refused(spec: EndpointSpec) -> Callable[..., Any]:
+    def refuse(*_: Any) -> None:
+        raise UsageError(f"{spec.method}() takes a stream of requests: call it from asynchronous code")
+
+    return refuse
 
 
 def _blocking(client: Client, target: Target, spec: EndpointSpec) -> Callable[..., Any]:

@@ -21,6 +21,9 @@ underscores. Durations are seconds (`30`) or like `1m30s`; sizes are bytes or li
 `key=value` pairs are separated by commas, and their flags may be repeated. A variable that is set and empty counts as
 not set.
 
+`--broker=kafka --broker=alerts:nats` adds a second broker called `alerts`, and `--broker_address=alerts=host:4222` says
+where it is; the same holds for the other kinds. Options of a plugin hold for all its instances.
+
 This page is generated from the options of the core and of the official plugins that are installed.
 """
 _HEAD: Final = "| flag | environment | type | default | meaning |\n| --- | --- | --- | --- | --- |\n"

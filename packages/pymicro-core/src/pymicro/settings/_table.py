@@ -30,7 +30,7 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     level: Annotated[
-        Literal["trace", "debug", "info", "warn", "error", "fatal"], option("Lowest level that is logged.")
+        Literal["trace", "debug", "info", "warn", "warning", "error", "fatal"], option("Lowest level that is logged.")
     ] = "info"
 
 
