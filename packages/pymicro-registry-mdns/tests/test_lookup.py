@@ -101,14 +101,13 @@ async def test_we_can_ask_go(open_registry: Any) -> None:
     registry = await open_registry(domain="micro")
     with speaking_socket(LOOPBACK) as responder:
 
-        async def respond() -> None:
-            _, asker = await asyncio.get_running_loop().sock_recvfrom(responder, 65536)
+        def respond() -> None:
+            responder.settimeout(5)
+            _, asker = responder.recvfrom(65536)
             for _ in range(2):
                 responder.sendto(base64.b64decode(GO["packets"]["response_greeter"]), asker)
 
-        responding = asyncio.create_task(respond())
-        (found,) = await registry.get_service("greeter")
-        await responding
+        (found,), _ = await asyncio.gather(registry.get_service("greeter"), asyncio.to_thread(respond))
     assert [node.id for node in found.nodes] == ["greeter-id1"]
 
 

@@ -49,7 +49,7 @@ class Fussy(msgspec.Struct, frozen=True, kw_only=True):
         (["--max_message_size=4apples"], "flag --max_message_size: expected a size like 65536, 64k or 4MiB"),
         (["--tls_secure=perhaps"], "flag --tls_secure: expected true or false; 'perhaps' does not fit"),
         (["--tls_secure", "true"], "unexpected argument 'true'"),
-        (["--log_level=loud"], "expected one of trace, debug, info, warn, error, fatal; 'loud' does not fit"),
+        (["--log_level=loud"], "expected one of trace, debug, info, warn, warning, error, fatal; 'loud' does not fit"),
         (["--server_metadata=zone"], "expected key=value pairs, separated by commas; 'zone' does not fit"),
     ],
 )

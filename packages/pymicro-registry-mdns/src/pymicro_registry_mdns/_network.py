@@ -52,6 +52,7 @@ class Network:
         self._hear, self._answered, self._changed = hear, answered, changed
         self._links: dict[Interface, _Link] = {}
         self._checking = asyncio.Lock()
+        self._checked = asyncio.Event()
         self._look = asyncio.Event()
         self._check_at = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -60,21 +61,24 @@ class Network:
         self.unheard: BackendUnavailable | None = None
 
     async def start(self) -> None:
-        """Open the sockets and follow the interfaces; the second call only waits for the first."""
-        async with self._checking:
-            if self._task is None and not self._closing:
-                await self._check()
-                self._task = asyncio.create_task(self._follow(), name="mdns interfaces")
+        """Open the sockets and follow the interfaces; the second call only waits for the first.
+
+        The caller may be cancelled without a socket being left half open.
+        """
+        if self._task is None and not self._closing:
+            self._task = asyncio.create_task(self._follow(), name="mdns interfaces")
+        await self._checked.wait()
 
     async def aclose(self) -> None:
         """Close everything. What was sent before is on its way."""
         self._closing = True
-        async with self._checking:
+        async with self._checking:  # a look at the interfaces is short, and leaves sockets behind when cut off
             if self._task is not None:
                 self._task.cancel()
                 await asyncio.gather(self._task, return_exceptions=True)
             await asyncio.gather(*(link.aclose() for link in self._links.values()))
             self._links.clear()
+        self._checked.set()
 
     def is_own(self, address: str) -> bool:
         """Whether an address belongs to this host, as far as it takes part."""
@@ -115,10 +119,11 @@ class Network:
 
     async def _follow(self) -> None:
         while True:
-            self._check_at = self._clock.monotonic() + (CHECK_WITHOUT if self.unheard else CHECK)
-            await wait_until(self._clock, lambda: self._check_at, self._look)
             async with self._checking:
                 await self._check()
+            self._checked.set()
+            self._check_at = self._clock.monotonic() + (CHECK_WITHOUT if self.unheard else CHECK)
+            await wait_until(self._clock, lambda: self._check_at, self._look)
 
     async def _check(self) -> None:
         before = {interface: link.speaks for interface, link in self._links.items()}
