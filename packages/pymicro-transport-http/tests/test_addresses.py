@@ -152,7 +152,7 @@ async def test_dialling_is_bounded_in_time() -> None:
 
 async def test_a_raising_handler_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     async def fail(socket: Socket) -> None:
-        raise ValueError("a handler's fault")
+        raise ValueError("broken")
 
     async with HttpTransport() as transport:
         listener = await transport.listen("127.0.0.1:0", fail)
@@ -163,4 +163,4 @@ async def test_a_raising_handler_is_logged_once(caplog: pytest.LogCaptureFixture
         await client.aclose()
     [record] = caplog.records
     assert record.getMessage().startswith("connection failed remote=127.0.0.1:")
-    assert "a handler's fault" in record.getMessage()
+    assert "ValueError" in record.getMessage()

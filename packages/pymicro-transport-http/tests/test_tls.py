@@ -106,7 +106,7 @@ async def test_new_connections_get_the_certificate_that_is_on_disk(authority: Au
             old = await transport.dial(Node("x", address), timeout=5)
             for new, path in zip(authority.issue("renewed", "127.0.0.1"), (cert, key), strict=True):
                 shutil.copy(new, path)
-            await clock.advance(10)
+            await clock.advance(5)
             assert await ask(address, TLS(ca=authority.ca)) == b"ping"
             await old.send(Message(body=b"still here"))
             assert (await old.recv()).body == b"still here"

@@ -57,7 +57,6 @@ class Network:
         self._check_at = 0.0
         self._task: asyncio.Task[None] | None = None
         self._closing = False
-        self._faulty = False
         self.unheard: BackendUnavailable | None = None
 
     async def start(self) -> None:
@@ -67,6 +66,7 @@ class Network:
         """
         if self._task is None and not self._closing:
             self._task = asyncio.create_task(self._follow(), name="mdns interfaces")
+            self._task.add_done_callback(self._ended)
         await self._checked.wait()
 
     async def aclose(self) -> None:
@@ -79,6 +79,11 @@ class Network:
             await asyncio.gather(*(link.aclose() for link in self._links.values()))
             self._links.clear()
         self._checked.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._checked.set()
+        if not task.cancelled() and (error := task.exception()):
+            self._logger.error("mdns stopped looking at the interfaces", exc_info=error)
 
     def is_own(self, address: str) -> bool:
         """Whether an address belongs to this host, as far as it takes part."""
@@ -146,6 +151,7 @@ class Network:
 
     def _note(self, cause: OSError | None) -> None:
         """Remember whether peers can ask, and log when that begins or ends."""
+        before = self.unheard
         if not self._links:
             self.unheard = self._nothing_usable()
         elif not any(link.speaks for link in self._links.values()):
@@ -153,12 +159,10 @@ class Network:
             self.unheard.__cause__ = cause
         else:
             self.unheard = None
-        if self._faulty is not (self.unheard is not None):
-            self._faulty = self.unheard is not None
-            if self.unheard:
-                self._logger.warning("mdns unavailable: %s", self.unheard)
-            else:
-                self._logger.info("mdns available again: %s", ", ".join(sorted({i.name for i in self._links})))
+        if self.unheard and not before:
+            self._logger.warning("mdns unavailable: %s", self.unheard)
+        elif before and not self.unheard:
+            self._logger.info("mdns available again: %s", ", ".join(sorted({i.name for i in self._links})))
 
     def _nothing_usable(self) -> BackendUnavailable:
         which = f"none of the interfaces {', '.join(self._wanted)} can" if self._wanted else "no interface here can"

@@ -7,8 +7,8 @@ import errno
 import logging
 import os
 import socket as _socket
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final
 
 from pymicro.clock import TimerHandle
 from pymicro.errors import Closed, ConfigurationError, ConnectionFailed
@@ -17,9 +17,12 @@ from pymicro.plugins.toolkit import TLSContext, join_address, log, split_address
 from pymicro.transport import Accept, Listener
 from pymicro_transport_http._options import HttpOptions
 from pymicro_transport_http._protocol import RequestParser
-from pymicro_transport_http._socket import CLOSE_TIMEOUT, HttpSocket
+from pymicro_transport_http._socket import CLOSE_TIMEOUT, HttpSocket, address_of
 
 _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Length: "
+
+#: Seconds to wait when a connection cannot be accepted.
+_ACCEPT_PAUSE: Final = 1.0
 
 #: Looks at the connections per time-out: one may last a quarter longer than its time-out says.
 _LOOKS: Final = 4
@@ -55,6 +58,7 @@ class HttpListener(Listener):
         self._tls = tls
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
+        self._acceptor: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._watched: dict[HttpSocket, _Watched] = {}
         self._timer: TimerHandle | None = None
@@ -66,12 +70,15 @@ class HttpListener(Listener):
         host = ""
         if sock is None:
             host, ports = split_address(address)
-            sock = await _bind(host, ports, self._options.backlog)
-        else:
-            sock.setblocking(False)
+            sock = await _bind(host, ports)
+        sock.setblocking(False)
         bound, port = sock.getsockname()[:2]
-        self._server = await self._loop.create_server(self._protocol, sock=sock, backlog=self._options.backlog)
         self.addresses = (join_address(host or bound, port),)
+        if self._tls is None:
+            self._server = await self._loop.create_server(self._protocol, sock=sock, backlog=self._options.backlog)
+        else:
+            sock.listen(self._options.backlog)
+            self._acceptor = self._loop.create_task(self._accept_tls(sock, self._tls), name="http accept")
 
     def _protocol(self) -> HttpSocket:
         build = self._build
@@ -79,18 +86,16 @@ class HttpListener(Listener):
         return HttpSocket(parser, _HEAD, build.limits, serving=True, logger=build.logger, on_made=self._connected)
 
     def _connected(self, socket: HttpSocket) -> None:
-        raw = socket.detach() if self._tls is not None else None
-        if raw is not None:
-            raw.pause_reading()  # the handshake belongs to the TLS layer that is put in between
-        task = self._loop.create_task(self._serve(socket, raw), name=f"http accept {socket.remote}")
+        self._own(self._serve(socket), f"http socket {socket.remote}")
+
+    def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = self._loop.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, socket: HttpSocket, raw: asyncio.Transport | None) -> None:
+    async def _serve(self, socket: HttpSocket) -> None:
+        self._watch(socket)
         try:
-            if raw is not None and not await self._handshake(socket, raw):
-                return
-            self._watch(socket)
             await self._accept(socket)
         except (ConnectionFailed, Closed) as error:
             log(self._build.logger, logging.DEBUG, "connection ended", remote=socket.remote, error=str(error))
@@ -100,28 +105,29 @@ class HttpListener(Listener):
             self._watched.pop(socket, None)
             await socket.aclose()
 
-    async def _handshake(self, socket: HttpSocket, raw: asyncio.Transport) -> bool:
-        assert self._tls is not None
+    async def _accept_tls(self, sock: _socket.socket, tls: TLSContext) -> None:
+        """What `create_server` does, with a context for each handshake, so that new certificates are used."""
+        with sock:
+            while True:
+                try:
+                    connection, peer = await self._loop.sock_accept(sock)
+                except OSError as error:  # most likely out of file descriptors: asyncio's own servers wait as long
+                    log(self._build.logger, logging.ERROR, "cannot accept", error=str(error))
+                    await asyncio.sleep(_ACCEPT_PAUSE)
+                    continue
+                self._own(self._handshake(connection, tls, address_of(peer)), "http handshake")
+
+    async def _handshake(self, connection: _socket.socket, tls: TLSContext, remote: str) -> None:
         try:
-            transport = await self._loop.start_tls(
-                raw,
-                socket,
-                self._tls.get(),
-                server_side=True,
+            await self._loop.connect_accepted_socket(
+                self._protocol,
+                connection,
+                ssl=tls.get(),
                 ssl_handshake_timeout=self._options.header_timeout or None,
                 ssl_shutdown_timeout=CLOSE_TIMEOUT,
             )
         except OSError as error:
-            log(self._build.logger, logging.DEBUG, "TLS handshake failed", remote=socket.remote, error=str(error))
-            transport = None
-        except asyncio.CancelledError:
-            raw.abort()
-            raise
-        if transport is None:
-            raw.abort()
-            return False
-        socket.attach(transport)
-        return True
+            log(self._build.logger, logging.DEBUG, "TLS handshake failed", remote=remote, error=str(error))
 
     # time-outs
 
@@ -158,20 +164,22 @@ class HttpListener(Listener):
     async def stop_accepting(self) -> None:
         if self._server is not None:
             self._server.close()
+        if self._acceptor is not None:
+            self._acceptor.cancel()
+            await asyncio.wait([self._acceptor])
 
     async def aclose(self) -> None:
         await self.stop_accepting()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        if tasks:
+        while tasks := [*self._tasks]:  # a handshake that ends now leaves a socket behind
+            for task in tasks:
+                task.cancel()
             await asyncio.wait(tasks)
 
 
-async def _bind(host: str, ports: range, backlog: int) -> _socket.socket:
+async def _bind(host: str, ports: range) -> _socket.socket:
     """A socket bound to the first free port. A host with several addresses gives its first IPv4 one, as in Go."""
     family, ip = await _resolve(host or "0.0.0.0")
     for port in ports:
@@ -182,8 +190,7 @@ async def _bind(host: str, ports: range, backlog: int) -> _socket.socket:
             if family == _socket.AF_INET6:
                 sock.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
             sock.bind((ip, port))
-            sock.listen(backlog)  # a second bind succeeds on Linux while nobody listens
-            sock.setblocking(False)
+            sock.listen()  # on Linux two may bind to a port on which nobody listens
             return sock
         except OSError as error:
             sock.close()

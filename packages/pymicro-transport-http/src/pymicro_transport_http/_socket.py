@@ -211,26 +211,14 @@ class HttpSocket(asyncio.Protocol, Socket):
     # what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.local = _address(transport.get_extra_info("sockname"))
-        self.remote = self._parser.peer = _address(transport.get_extra_info("peername"))
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's have no such base
+        self._transport.set_write_buffer_limits(high=self._limits.buffer)
+        self._open = True
+        self.local = address_of(transport.get_extra_info("sockname"))
+        self.remote = self._parser.peer = address_of(transport.get_extra_info("peername"))
         _keep_alive(transport.get_extra_info("socket"))
-        self.attach(cast("asyncio.Transport", transport))  # uvloop's have no such base
         if self._on_made is not None:
             self._on_made(self)
-
-    def detach(self) -> asyncio.Transport | None:
-        """Hand the transport over to a TLS handshake; None if the peer is gone already."""
-        transport, self._transport = self._transport, None
-        self._open = False
-        return None if self._finished else transport
-
-    def attach(self, transport: asyncio.Transport) -> None:
-        """Use `transport` from now on."""
-        self._transport = transport
-        transport.set_write_buffer_limits(high=self._limits.buffer)
-        self._open = not (self._closed or self._lost)
-        if self._parser.fault is not None and self._open:  # what came with the handshake was refused
-            self._refused()
 
     def data_received(self, data: bytes) -> None:
         parser = self._parser
@@ -357,8 +345,9 @@ def _wake(waiters: list[_Waiter]) -> None:
             waiter.set_result(None)
 
 
-def _address(name: Any) -> str:
-    return join_address(name[0], name[1]) if isinstance(name, tuple) else str(name or "")
+def address_of(name: Any) -> str:
+    """`host:port` of what the socket module calls an address."""
+    return joinaddress_of(name[0], name[1]) if isinstance(name, tuple) else str(name or "")
 
 
 def _keep_alive(sock: Any) -> None:
