@@ -74,11 +74,12 @@ async def test_what_was_there_before_does_not_count() -> None:
 @has_descriptors
 async def test_a_descriptor_that_another_took_over_counts() -> None:
     first = socket.socket()
-    with pytest.raises(LeakError):
+    number = first.fileno()
+    with pytest.raises(LeakError, match=f"descriptor {number}: socket"):
         async with no_leaks(grace=0.01):
-            first.close()
-            second = socket.socket()
-    second.close()
+            first = _replaced(first)
+    assert first.fileno() == number
+    first.close()
 
 
 async def test_a_listener_that_was_opened_again_does_not_count() -> None:
@@ -103,11 +104,12 @@ async def test_threads_of_the_loops_own_executor_do_not_count() -> None:
 
 
 async def test_the_blocks_own_error_comes_first() -> None:
+    tasks = []
     with pytest.raises(KeyError):
         async with no_leaks(grace=0.01):
-            task = asyncio.create_task(asyncio.sleep(60))
+            tasks.append(asyncio.create_task(asyncio.sleep(60)))
             raise KeyError("mine")
-    task.cancel()
+    tasks[0].cancel()
 
 
 async def test_blocks_may_be_nested_and_leave_the_loop_as_it_was() -> None:
@@ -121,12 +123,21 @@ async def test_blocks_may_be_nested_and_leave_the_loop_as_it_was() -> None:
 def test_it_works_on_uvloop() -> None:
     uvloop = pytest.importorskip("uvloop")
 
-    async def leaks() -> None:
-        server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def leaks_nothing() -> None:
         async with no_leaks():
+            server = await asyncio.start_server(accept, "127.0.0.1", 0)
             _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             writer.close()
             await writer.wait_closed()
-        server.close()
+            server.close()
 
-    uvloop.run(leaks())
+    uvloop.run(leaks_nothing())
+
+
+def _replaced(old: socket.socket) -> socket.socket:
+    old.close()
+    return socket.socket()

@@ -347,7 +347,7 @@ def _wake(waiters: list[_Waiter]) -> None:
 
 def address_of(name: Any) -> str:
     """`host:port` of what the socket module calls an address."""
-    return joinaddress_of(name[0], name[1]) if isinstance(name, tuple) else str(name or "")
+    return join_address(name[0], name[1]) if isinstance(name, tuple) else str(name or "")
 
 
 def _keep_alive(sock: Any) -> None:
