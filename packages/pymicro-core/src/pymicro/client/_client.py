@@ -26,6 +26,7 @@ from pymicro.message import Message
 from pymicro.plugins import Build, Limits
 from pymicro.record import Node
 from pymicro.rpc import (
+    Deadlines,
     EndpointSpec,
     Interrupt,
     Middleware,
@@ -37,6 +38,7 @@ from pymicro.rpc import (
     error_of,
     names,
     options,
+    propagated_by,
 )
 from pymicro.selector import Filter, Outcome, Pick, Selector
 from pymicro.transport import Transport
@@ -82,6 +84,7 @@ class Client:
         self._clock: Clock = parts.build.clock
         self._limits: Limits = parts.build.limits
         self._selector = parts.selector
+        self._deadlines = Deadlines(self._clock)
         self._budget = Budget(parts.options.retry_budget, self._clock)
         self._pool = Pool(
             parts.transport,
@@ -101,6 +104,7 @@ class Client:
         pool, self._pool, self._parts, self._loop = self._pool, None, None, None
         if pool is not None:
             self._stop_listening()
+            self._deadlines.close()
             await pool.aclose()
 
     def use(
@@ -224,7 +228,7 @@ class Client:
         request = self._request(method, body, metadata)
         seconds = self._seconds(method, timeout)
         interrupt = Interrupt()
-        interrupt.start(self._clock, seconds)
+        self._deadlines.start(interrupt, seconds)
         request.deadline = interrupt.deadline
         self._in_flight += 1
         try:
@@ -237,19 +241,21 @@ class Client:
             self._in_flight -= 1
             interrupt.stop()
 
-    def _request(self, method: Method, body: Any, metadata: Mapping[str, str] | None) -> Request:
-        request = Request(
-            service=method.target.service,
-            endpoint=method.spec.name,
+    def _request(self, method: Method, body: Any, metadata: Mapping[str, str] | None) -> Outgoing:
+        request = Outgoing(
+            service=method.service,
+            endpoint=method.name,
             body=body,
             headers=method.head,
             content_type=method.content_type,
-            stream=method.spec.stream,
-            local={_METHOD: method},
+            stream=method.stream,
+            method=method,
         )
         serving, chosen = current.get(), options.get()
+        if serving is None and chosen is None and not metadata:
+            return request
         pairs = (
-            *(serving.propagated if serving is not None else ()),
+            *(propagated_by(serving) if serving is not None else ()),
             *(chosen.metadata if chosen is not None else ()),
             *(checked(metadata) if metadata else ()),
         )
@@ -267,15 +273,15 @@ class Client:
             seconds = min(seconds, serving.deadline - self._clock.monotonic())
         return max(seconds, 0.0)
 
-    def _late(self, request: Request, seconds: float) -> errors.DeadlineExceeded:
+    def _late(self, request: Outgoing, seconds: float) -> errors.DeadlineExceeded:
         where = f" from {request.node.id} at {request.node.address}" if request.node else ": no node was reached"
         text = f"no answer of {request.service} {request.endpoint} within {seconds:.3g} s{where}"
-        executed: errors.Executed = "maybe" if request.local.get(_SENT) else "no"
+        executed: errors.Executed = "maybe" if request.sent else "no"
         return errors.DeadlineExceeded(text, _ID, executed=executed)
 
     async def _attempts(self, request: Request) -> Response:
         """Attempts at one node after another, until one answers or none may be made."""
-        method: Method = request.local[_METHOD]
+        method = _method_of(request)
         failures: list[tuple[Node, Exception]] = []
         self._budget.earn()
         while True:
@@ -328,7 +334,7 @@ class Client:
         if isinstance(last, errors.Error):
             return last
         tried = "; ".join(f"{node.id} at {node.address}: {_cause(error)}" for node, error in failures)
-        age = self._selector.age(request.service) if request.local[_METHOD].node is None else None
+        age = self._selector.age(request.service) if _method_of(request).node is None else None
         known = "" if age is None else f" (registry data is {age:.1f} s old)"
         executed: errors.Executed = "no" if all(_executed(error) == "no" for _, error in failures) else "maybe"
         return errors.Unavailable(f"{request.service} cannot be reached: {tried}{known}", _ID, executed=executed)
@@ -338,13 +344,13 @@ class Client:
         pool, node = self._pool, request.node
         if pool is None or node is None:
             raise errors.Closed("the client was closed")
-        method: Method = request.local[_METHOD].for_node(node)
+        method = _method_of(request).for_node(node)
         number = str(next(self._numbers))
         body = method.encode(request.body, number)
         message = self._message(request, method, number, body)
         connection = await pool.acquire(node)
         try:
-            request.local[_SENT] = True
+            request.sent = True  # type: ignore[attr-defined]  # `_method_of` made sure that it is an Outgoing
             await connection.socket.send(message)
             reply = await connection.socket.recv()
         except BaseException:
@@ -369,7 +375,7 @@ class Client:
             fields.append((names.TIMEOUT, str(max(1, int((request.deadline - self._clock.monotonic()) * 1e9)))))
         if request.stream:
             fields.append((names.STREAM, number))
-        return Message(headers.extend(tuple(fields)), body)
+        return Message(headers.add(tuple(fields)), body)
 
     # streams
 
@@ -405,7 +411,7 @@ class Client:
 
     async def _open_stream(self, request: Request) -> Response:
         """The handshake, at a node that accepts a connection. go-micro `client/rpc_client.go`, `rpc_stream.go`."""
-        method: Method = request.local[_METHOD]
+        method = _method_of(request)
         failures: list[tuple[Node, Exception]] = []
         while True:
             pick = await self._pick(method, failures)
@@ -429,7 +435,9 @@ class Client:
         connection: Connection = await self._pool.dial(pick.node)
         number = str(next(self._numbers))
         message = self._message(request, method, number, b"")
-        outbound = Outbound(connection.socket, method, message.headers, pick, self._clock, request.deadline)
+        outbound = Outbound(
+            connection.socket, method, message.headers, pick, self._clock, self._deadlines, request.deadline
+        )
         await outbound.open(request.body)
         return outbound
 
@@ -449,8 +457,23 @@ class Blocking:
         return blocking_stub(self._client, service, interface, how)
 
 
-_METHOD = "pymicro.method"
-_SENT = "pymicro.sent"
+class Outgoing(Request, kw_only=True):
+    """A request on the client's side.
+
+    Attributes:
+        method: what is called.
+        sent: whether any of it may have reached a node.
+    """
+
+    method: Method
+    sent: bool = False
+
+
+def _method_of(request: Request) -> Method:
+    """The method of a request that went through middleware, which must hand on the request that it was given."""
+    if not isinstance(request, Outgoing):
+        raise errors.UsageError("client middleware must pass on the request that it was given")
+    return request.method
 
 
 def _outcome(error: errors.Error | errors.ConnectionFailed) -> Outcome:

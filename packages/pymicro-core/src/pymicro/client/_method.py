@@ -39,7 +39,7 @@ class Method:
     """What does not change from one call of an endpoint to the next.
 
     Attributes:
-        target, spec: whom and what.
+        target, spec: whom and what; `service`, `name` and `stream` are facts of theirs that each call needs.
         node: where, when the target names an address; None otherwise.
         head: the constant headers of a request.
         encode, decode: for one request, one response.
@@ -49,6 +49,7 @@ class Method:
     def __init__(self, target: Target, spec: EndpointSpec, codecs: CodecTable, content_type: str) -> None:
         self.target = target
         self.spec = spec
+        self.service, self.name, self.stream = target.service, spec.name, spec.stream
         self.content_type = content_type
         self.node = None if target.address is None else Node(target.address, target.address, {"protocol": "mucp"})
         self.head = _head(target.service, spec.name, content_type)

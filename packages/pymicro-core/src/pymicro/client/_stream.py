@@ -11,7 +11,7 @@ from pymicro.client._method import Method
 from pymicro.clock import Clock
 from pymicro.message import Message
 from pymicro.metadata import Headers
-from pymicro.rpc import Interrupt, error_of, is_end, names
+from pymicro.rpc import Deadlines, Interrupt, error_of, is_end, names
 from pymicro.selector import Outcome, Pick
 from pymicro.transport import Socket
 
@@ -24,13 +24,21 @@ class Outbound(AsyncIterator[Any]):
     """
 
     def __init__(
-        self, socket: Socket, method: Method, headers: Headers, pick: Pick, clock: Clock, deadline: float | None
+        self,
+        socket: Socket,
+        method: Method,
+        headers: Headers,
+        pick: Pick,
+        clock: Clock,
+        deadlines: Deadlines,
+        deadline: float | None,
     ) -> None:
         self._socket = socket
         self._method = method
         self._headers = headers
         self._pick: Pick | None = pick
         self._clock = clock
+        self._deadlines = deadlines
         self._deadline = deadline
         self._began = clock.monotonic()
         self._sender: asyncio.Task[None] | None = None
@@ -115,7 +123,7 @@ class Outbound(AsyncIterator[Any]):
         if self._deadline is None:
             return await work
         interrupt = Interrupt()
-        interrupt.start(self._clock, max(0.0, self._deadline - self._clock.monotonic()))
+        self._deadlines.start(interrupt, self._deadline - self._clock.monotonic())
         try:
             return await work
         except asyncio.CancelledError:

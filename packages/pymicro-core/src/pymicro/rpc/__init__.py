@@ -1,8 +1,8 @@
 """What client and server share: requests, middleware, endpoints, errors in headers."""
 
 from pymicro.rpc import _names as names
-from pymicro.rpc._context import CallOptions, Context, call_options, context, current, options, propagated_of
-from pymicro.rpc._deadline import Interrupt
+from pymicro.rpc._context import CallOptions, Context, call_options, context, current, options, propagated_by
+from pymicro.rpc._deadline import Deadlines, Interrupt
 from pymicro.rpc._endpoint import EndpointOptions, EndpointSpec, endpoint, endpoints_of
 from pymicro.rpc._errors import error_fields, error_of, from_exception, is_end
 from pymicro.rpc._incontext import InContext
@@ -13,6 +13,7 @@ __all__ = [
     "Call",
     "CallOptions",
     "Context",
+    "Deadlines",
     "EndpointOptions",
     "EndpointSpec",
     "InContext",
@@ -34,5 +35,5 @@ __all__ = [
     "is_end",
     "names",
     "options",
-    "propagated_of",
+    "propagated_by",
 ]

@@ -10,9 +10,9 @@ from typing import Any, Final
 import msgspec
 
 from pymicro.errors import UsageError
-from pymicro.metadata import EMPTY, Headers
+from pymicro.metadata import Headers
 from pymicro.rpc._names import is_reserved
-from pymicro.rpc._request import checked
+from pymicro.rpc._request import Request, checked
 
 #: Trace headers (W3C Trace Context and Baggage) pass from the call that is served to the calls made inside it.
 TRACE_HEADERS: Final = ("traceparent", "tracestate", "baggage")
@@ -25,19 +25,19 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         service, endpoint: what was called; for an event, the topic is the endpoint.
         metadata: the caller's headers, without those that are the framework's business.
         deadline: when it ends, on the service's monotonic clock; None for no end.
-        peer: the caller's address.
-        account: who calls; None when nobody authenticated.
+        peer: the caller's address; empty for an event.
+        account: who calls, as middleware found out; None when nobody authenticated.
         headers: every header, as it came.
-        propagated: what the calls made inside will carry.
+        local: what middleware left for the handler.
     """
 
-    service: str = ""
-    endpoint: str = ""
-    deadline: float | None = None
-    peer: str = ""
-    account: Any = None
-    headers: Headers = EMPTY
-    propagated: tuple[tuple[str, str], ...] = ()
+    service: str
+    endpoint: str
+    deadline: float | None
+    peer: str
+    account: Any
+    headers: Headers
+    local: dict[str, Any]
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -45,7 +45,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
         return Headers([pair for pair in self.headers.items() if not is_reserved(pair[0])])
 
 
-current: ContextVar[Context | None] = ContextVar("pymicro_context", default=None)
+#: The request that the running handler serves. `context()` is its public face.
+current: ContextVar[Request | None] = ContextVar("pymicro_request", default=None)
 
 
 def context() -> Context:
@@ -54,10 +55,18 @@ def context() -> Context:
     Raises:
         UsageError: no handler is running here.
     """
-    found = current.get()
-    if found is None:
+    request = current.get()
+    if request is None:
         raise UsageError("pymicro.context() is for code that runs inside a handler or subscriber")
-    return found
+    return Context(
+        service=request.service,
+        endpoint=request.endpoint,
+        deadline=request.deadline,
+        peer=request.peer,
+        account=request.account,
+        headers=request.headers,
+        local=request.local,
+    )
 
 
 def trace_of(headers: Headers) -> tuple[tuple[str, str], ...]:
@@ -108,8 +117,9 @@ def call_options(
 PROPAGATE: Final = "Propagate"
 
 
-def propagated_of(headers: Headers) -> tuple[tuple[str, str], ...]:
-    """What calls made while serving a message with `headers` carry: the trace, and what the caller marked."""
+def propagated_by(request: Request) -> tuple[tuple[str, str], ...]:
+    """What calls made while serving `request` carry: the trace, and what the caller marked."""
+    headers = request.headers
     pairs = trace_of(headers)
     names = headers.lowered.get("propagate")
     if not names:

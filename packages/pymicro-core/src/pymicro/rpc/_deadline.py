@@ -1,37 +1,35 @@
-"""A time limit for the running task, cheaper than `asyncio.timeout`, on an injected clock."""
+"""Time limits for the running task, cheaper than `asyncio.timeout`, on an injected clock."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from pymicro.clock import Clock, TimerHandle
+
+_GRAIN: Final = 0.05
+_EXACT: Final = 1.0
 
 
 class Interrupt:
     """Cancels the task that made it, and remembers why.
 
-    Use: make it in the task, `start` it, run the work; on `CancelledError` ask `caught` whether it was this one. Always
-    `stop` it.
+    Use: make it in the task, let `Deadlines.start` it, run the work; on `CancelledError` ask `caught` whether it was
+    this one. Always `stop` it.
 
     Attributes:
         deadline: when it fires, on the clock it was started with; None while it was not started.
         reason: why it fired; empty while it did not.
     """
 
-    __slots__ = ("_task", "_timer", "deadline", "reason")
+    __slots__ = ("_bucket", "_task", "_timer", "deadline", "reason")
 
     def __init__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # coroutines of asyncio always run in a task
-        self._task: asyncio.Task[object] | None = task
+        self._task: asyncio.Task[object] | None = asyncio.current_task()
         self._timer: TimerHandle | None = None
+        self._bucket: set[Interrupt] | None = None
         self.deadline: float | None = None
         self.reason = ""
-
-    def start(self, clock: Clock, seconds: float) -> None:
-        """Interrupt for `"deadline"` after `seconds`."""
-        self.deadline = clock.monotonic() + seconds
-        self._timer = clock.call_later(seconds, self.fire, "deadline")
 
     def fire(self, reason: str) -> None:
         """Cancel the task, unless it was interrupted or stopped before."""
@@ -53,6 +51,47 @@ class Interrupt:
     def stop(self) -> None:
         """Never fire again."""
         self._task = None
-        if self._timer is not None:
+        if self._bucket is not None:
+            self._bucket.discard(self)
+        elif self._timer is not None:
             self._timer.cancel()
-            self._timer = None
+
+
+class Deadlines:
+    """The deadlines of everything in flight.
+
+    A timer of the event loop for each call costs as much as several other steps of the call together. Deadlines of a
+    second and more therefore share one timer for each 50 ms, and pass at most that late; shorter ones are exact.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._monotonic = clock.monotonic
+        self._buckets: dict[int, set[Interrupt]] = {}
+        self._timers: dict[int, TimerHandle] = {}
+
+    def start(self, interrupt: Interrupt, seconds: float) -> None:
+        """Interrupt for `"deadline"` after `seconds`."""
+        deadline = interrupt.deadline = self._monotonic() + seconds
+        if seconds < _EXACT:
+            interrupt._timer = self._clock.call_later(max(seconds, 0.0), interrupt.fire, "deadline")
+            return
+        number = int(deadline / _GRAIN) + 1
+        bucket = self._buckets.get(number)
+        if bucket is None:
+            bucket = self._buckets[number] = set()
+            self._timers[number] = self._clock.call_later(number * _GRAIN - self._monotonic(), self._expire, number)
+        bucket.add(interrupt)
+        interrupt._bucket = bucket
+
+    def _expire(self, number: int) -> None:
+        del self._timers[number]
+        for interrupt in [*self._buckets.pop(number)]:
+            interrupt.fire("deadline")
+
+    def close(self) -> None:
+        """Drop every timer."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._buckets.clear()

@@ -18,8 +18,7 @@ from pymicro._internal.logs import log
 from pymicro.codec import Envelope, EnvelopeCodec
 from pymicro.message import Message
 from pymicro.metadata import Headers
-from pymicro.rpc import Context, InContext, Interrupt, Request, current, error_fields, from_exception, names
-from pymicro.rpc import propagated_of as propagated
+from pymicro.rpc import InContext, Interrupt, Request, current, error_fields, from_exception, names
 from pymicro.server._endpoints import Binding
 from pymicro.server._inbound import CallerGone, Inbound
 from pymicro.transport import Socket
@@ -129,27 +128,19 @@ class Connection:
         return (await binding.endpoint.call(request)).body
 
     def _request(self, binding: Binding, message: Message, body: Any) -> Request:
-        headers = message.headers
-        interrupt = self._interrupt
+        """The request as middleware and handler see it; `pymicro.context()` finds it from now on."""
+        interrupt, endpoint = self._interrupt, binding.endpoint
         request = Request(
             service=self._server.name,
-            endpoint=binding.endpoint.spec.name,
+            endpoint=endpoint.name,
             body=body,
-            headers=headers,
-            stream=binding.endpoint.stream,
+            headers=message.headers,
+            content_type=binding.content_type,
+            stream=endpoint.stream,
             deadline=interrupt.deadline if interrupt is not None else None,
             peer=self._socket.remote,
         )
-        current.set(
-            Context(
-                service=request.service,
-                endpoint=request.endpoint,
-                deadline=request.deadline,
-                peer=request.peer,
-                headers=headers,
-                propagated=propagated(headers),
-            )
-        )
+        current.set(request)
         return request
 
     async def _limited(self, work: Coroutine[Any, Any, Any], message: Message) -> Any:
@@ -157,7 +148,7 @@ class Connection:
         interrupt = self._interrupt = Interrupt()
         timeout = self._server.timeout_of(message)
         if timeout is not None:
-            interrupt.start(self._server.clock, timeout)
+            self._server.deadlines.start(interrupt, timeout)
         if not self._socket.connected:
             interrupt.fire("disconnect")
         try:
@@ -247,11 +238,13 @@ class Connection:
     # replies
 
     def _head(self, head: Headers, message: Message) -> Headers:
-        number = message.headers.lowered.get("micro-id")
-        fields = [(names.ID, number)] if number else []
+        """The headers of a reply. Where a socket carries one call at a time, nothing has to be matched by id."""
+        fields: tuple[tuple[str, str], ...] = ()
+        if self._socket.max_calls > 1:
+            fields = ((names.ID, message.headers.get(names.ID, "")),)
         if self._server.draining:
-            fields.append(_CLOSE)
-        return head.extend(tuple(fields)) if fields else head
+            fields = (*fields, _CLOSE)
+        return head.extend(fields) if fields else head
 
     async def _reply(
         self,

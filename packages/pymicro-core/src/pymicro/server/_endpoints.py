@@ -20,16 +20,18 @@ class Binding:
     """One endpoint under one content type.
 
     Attributes:
+        endpoint, content_type: what it binds.
         decode: reads one request.
         head: the constant headers of a response.
         envelope: the codec that writes ids and errors into the body; None for the others.
     """
 
-    __slots__ = ("_encode", "decode", "endpoint", "envelope", "head")
+    __slots__ = ("_encode", "content_type", "decode", "endpoint", "envelope", "head")
 
     def __init__(self, endpoint: Endpoint, codec: Codec | EnvelopeCodec, content_type: str) -> None:
         inner = codec.inner if isinstance(codec, EnvelopeCodec) else codec
         self.endpoint = endpoint
+        self.content_type = content_type
         try:
             self.decode: Decode = inner.decoder(endpoint.spec.request)
             self._encode: Encode = inner.encoder(endpoint.spec.response)
@@ -54,7 +56,7 @@ class Endpoint:
     """One method of one handler.
 
     Attributes:
-        spec: its name, shape and types.
+        spec, name, stream: its shape and types, and two of its facts that each call needs.
         internal: whether it is left out of the registry.
         call: middleware and handler.
     """
@@ -62,6 +64,7 @@ class Endpoint:
     def __init__(self, spec: EndpointSpec, method: Callable[..., Any], *, internal: bool = False) -> None:
         self.spec = spec
         self.internal = internal
+        self.name = spec.name
         self.stream = spec.stream
         self._method = method
         self._bindings: dict[str, Binding] = {}

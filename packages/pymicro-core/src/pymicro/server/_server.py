@@ -20,7 +20,7 @@ from pymicro.plugins import Build, Limits
 from pymicro.plugins.toolkit import advertised
 from pymicro.record import Node, ServiceRecord
 from pymicro.registry import Registry
-from pymicro.rpc import Middleware
+from pymicro.rpc import Deadlines, Middleware
 from pymicro.server._connection import Connection
 from pymicro.server._debug import Counters, Debug, Health
 from pymicro.server._endpoints import Endpoint, bind
@@ -73,6 +73,7 @@ class Server:
         self.options = ServerOptions()
         self.limits = Limits()
         self.clock: Clock = SystemClock()
+        self.deadlines = Deadlines(self.clock)
         self.logger = logging.getLogger("pymicro.server")
         self.codecs = CodecTable([])
         self.stats = Counters(0.0)
@@ -187,6 +188,7 @@ class Server:
         """
         self.options, self.codecs = parts.options, parts.codecs
         self.clock, self.limits, self.logger = parts.build.clock, parts.build.limits, parts.build.logger
+        self.deadlines = Deadlines(self.clock)
         self.stats = Counters(self.clock.time())
         self._threads = threads = Threads(self.options.threads)
         for endpoint in self._endpoints.values():
@@ -247,6 +249,7 @@ class Server:
             if self._listener is not None:
                 await self._listener.aclose()
             await self.events.aclose()
+            self.deadlines.close()
             if self._threads is not None:
                 self._threads.close()
             self._state, self.node, self._listener, self._presence = "stopped", None, None, None

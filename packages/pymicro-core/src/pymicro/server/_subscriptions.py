@@ -18,7 +18,7 @@ from pymicro.codec import CodecTable, Decode, EnvelopeCodec
 from pymicro.errors import BadRequest, ConfigurationError, Error, InvalidHandler
 from pymicro.message import Message
 from pymicro.record import Endpoint as EndpointRecord
-from pymicro.rpc import Context, Middleware, Request, Response, chain, current, from_exception, names, propagated_of
+from pymicro.rpc import Middleware, Request, Response, chain, current, from_exception, names
 from pymicro.rpc import describe as describe_type
 from pymicro.server._options import ServerOptions
 from pymicro.server._threads import Threads
@@ -227,12 +227,9 @@ class _Event:
     async def handle(self, delivery: Delivery[Any]) -> None:
         """One event."""
         delivery.value = self.decode(delivery)
-        headers = delivery.message.headers
-        topic = delivery.topic
-        propagated = propagated_of(headers)
-        current.set(Context(service=self._service, endpoint=topic, headers=headers, propagated=propagated))
         body = delivery if self._subscriber.manual else delivery.value
-        await self._call(Request(service=self._service, endpoint=topic, body=body, headers=headers))
+        headers = delivery.message.headers
+        await self._run(Request(service=self._service, endpoint=delivery.topic, body=body, headers=headers))
 
     async def handle_batch(self, deliveries: Sequence[Delivery[Any]]) -> None:
         """Several events at once; those that cannot be read go to the dead letters."""
@@ -245,8 +242,11 @@ class _Event:
             else:
                 good.append(delivery)
         if good:
-            current.set(Context(service=self._service, endpoint=self._subscriber.topic))
-            await self._call(Request(service=self._service, endpoint=self._subscriber.topic, body=good))
+            await self._run(Request(service=self._service, endpoint=self._subscriber.topic, body=good))
+
+    async def _run(self, request: Request) -> None:
+        current.set(request)
+        await self._call(request)
 
     def decode(self, delivery: Delivery[Any]) -> Any:
         """The event's value. An envelope type carries the plain body, as go-micro `client/rpc_client.go` sends it.
