@@ -1,4 +1,4 @@
-"""Starts greeter.py and client.py as two processes, with the flags given to this program; ends with the client."""
+"""Starts server.py and client.py as two processes, with the flags given to this program; ends with the client."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 
 def main() -> int:
     flags = sys.argv[1:]
-    server = subprocess.Popen([sys.executable, HERE / "greeter.py", *flags], stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen([sys.executable, HERE / "server.py", *flags], stderr=subprocess.PIPE, text=True)
     try:
         if not started(server):
             return server.wait() or 1
