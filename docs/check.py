@@ -30,6 +30,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from pymicro import errors
@@ -123,7 +124,7 @@ def generated(text: str, tables: dict[str, str], root: Path = ROOT) -> str:
 def error_table(name: str) -> str:
     """A class of `pymicro.errors` and those derived from it, in the order of their definition."""
     base = getattr(errors, name)
-    known = [cls for cls in vars(errors).values() if inspect.isclass(cls) and cls.__module__ == errors.__name__]
+    known: list[Any] = [cls for cls in vars(errors).values() if inspect.isclass(cls) and cls.__module__ == errors.__name__]
     rows = [cls for cls in known if issubclass(cls, base)]
     travels = hasattr(base, "executed")
     columns = ["class", *(["transient", "executed"] if travels else []), "is a", "meaning"]

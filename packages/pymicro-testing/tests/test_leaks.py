@@ -104,11 +104,15 @@ async def test_threads_of_the_loops_own_executor_do_not_count() -> None:
 
 
 async def test_the_blocks_own_error_comes_first() -> None:
-    tasks = []
-    with pytest.raises(KeyError):
+    tasks: list[asyncio.Task[None]] = []
+
+    async def leaks_and_fails() -> None:
         async with no_leaks(grace=0.01):
             tasks.append(asyncio.create_task(asyncio.sleep(60)))
             raise KeyError("mine")
+
+    with pytest.raises(KeyError):
+        await leaks_and_fails()
     tasks[0].cancel()
 
 

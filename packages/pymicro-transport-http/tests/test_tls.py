@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,9 +31,9 @@ class Authority(Protocol):
     def issue(self, stem: str, *hosts: str) -> tuple[str, str]: ...
 
 
-async def echo(socket: Socket) -> None:
+async def echo(peer: Socket) -> None:
     while True:
-        await socket.send(await socket.recv())
+        await peer.send(await peer.recv())
 
 
 @asynccontextmanager
@@ -49,10 +50,10 @@ async def listening(
 async def ask(address: str, tls: TLS, body: bytes = b"ping") -> bytes:
     """Dial with these settings and make one call."""
     async with HttpTransport(None, Build(tls=tls)) as transport:
-        socket = await transport.dial(Node("x", address), timeout=5)
+        peer = await transport.dial(Node("x", address), timeout=5)
         async with asyncio.timeout(5):
-            await socket.send(Message(body=body))
-            return (await socket.recv()).body
+            await peer.send(Message(body=body))
+            return (await peer.recv()).body
 
 
 async def test_messages_pass(authority: Authority) -> None:
@@ -152,11 +153,11 @@ async def test_a_handshake_is_bounded_in_time(authority: Authority) -> None:
 
 
 async def test_a_server_that_never_answers_the_handshake_is_given_up(authority: Authority) -> None:
-    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
-    async with server, HttpTransport(None, Build(tls=TLS(ca=authority.ca))) as transport:
-        node = Node("x", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        with pytest.raises(DialFailed, match=r"no connection within 0\.05 s"):
-            await transport.dial(node, timeout=0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        node = Node("x", f"127.0.0.1:{silent.getsockname()[1]}")
+        async with HttpTransport(None, Build(tls=TLS(ca=authority.ca))) as transport:
+            with pytest.raises(DialFailed, match=r"no connection within 0\.05 s"):
+                await transport.dial(node, timeout=0.05)
 
 
 async def test_closing_in_the_middle_of_a_handshake_leaves_nothing(authority: Authority) -> None:

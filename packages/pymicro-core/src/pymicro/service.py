@@ -74,6 +74,7 @@ class Service:
         self._publishing: Publishing | None = None
         self._event_middleware: list[Middleware] = []
         self._configured = False
+        self._announced = False
         self._stop_requested: asyncio.Event | None = None
         self.client.opener = lambda: self
 
@@ -315,6 +316,7 @@ class Service:
         except BaseException:
             await self.stop()
             raise
+        self._announced = True
         self._announce()
 
     async def _open(self, stack: AsyncExitStack) -> None:
@@ -442,7 +444,9 @@ class Service:
             self._opening.clear()
             await stack.aclose()
             self._components.clear()
-        log(logging.getLogger("pymicro.service"), logging.INFO, "service stopped", service=self.name)
+        if self._announced:
+            self._announced = False
+            log(logging.getLogger("pymicro.service"), logging.INFO, "service stopped", service=self.name)
 
     def request_stop(self) -> None:
         """Make `run` stop the service, as a signal does. Call it in the service's loop."""

@@ -14,19 +14,23 @@ if TYPE_CHECKING:
     from pymicro_testing.broker import BrokerConformance
     from pymicro_testing.clock import ManualClock, settle
     from pymicro_testing.codec import CodecConformance, EnvelopeCodecConformance
+    from pymicro_testing.fakes import Call, fake
     from pymicro_testing.faults import FaultProxy, Outage, Server
     from pymicro_testing.leaks import LeakError, no_leaks
+    from pymicro_testing.mesh import Mesh
     from pymicro_testing.registry import RegistryConformance
     from pymicro_testing.selector import SelectorConformance
     from pymicro_testing.transport import TransportConformance
 
 _MODULES: Final = {
     "BrokerConformance": "broker",
+    "Call": "fakes",
     "CodecConformance": "codec",
     "EnvelopeCodecConformance": "codec",
     "FaultProxy": "faults",
     "LeakError": "leaks",
     "ManualClock": "clock",
+    "Mesh": "mesh",
     "NewCaseWarning": "_guard",
     "Outage": "faults",
     "RegistryConformance": "registry",
@@ -34,17 +38,20 @@ _MODULES: Final = {
     "Server": "faults",
     "TransportConformance": "transport",
     "Weakened": "_guard",
+    "fake": "fakes",
     "no_leaks": "leaks",
     "settle": "clock",
 }
 
 __all__ = [
     "BrokerConformance",
+    "Call",
     "CodecConformance",
     "EnvelopeCodecConformance",
     "FaultProxy",
     "LeakError",
     "ManualClock",
+    "Mesh",
     "NewCaseWarning",
     "Outage",
     "RegistryConformance",
@@ -52,6 +59,7 @@ __all__ = [
     "Server",
     "TransportConformance",
     "Weakened",
+    "fake",
     "no_leaks",
     "settle",
 ]

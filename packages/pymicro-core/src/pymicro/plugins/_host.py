@@ -226,7 +226,7 @@ class Host:
         available = self.names(kind)
         aliases = [alias for of, alias in self._known if of == kind]
         candidates = {*available, *aliases, *OFFICIAL.get(kind, ())}
-        near = difflib.get_close_matches(name.lower(), sorted(candidates), n=3)
+        near = [word for word in difflib.get_close_matches(name.lower(), sorted(candidates), n=3) if word != name]
         wanting = [word for word in dict.fromkeys((name, *near)) if word not in available]
         hints = [hint for hint in (install_hint(kind, word) for word in wanting) if hint]
         parts = [
