@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
+
 from load import Measured
 from worker import Call, Serve
 

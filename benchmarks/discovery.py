@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from statistics import median
 
 import uvloop
+
 from cells import serving
 from peers import load
-
 from pymicro_registry_mdns._registry import MdnsRegistry
 
 

@@ -8,6 +8,7 @@ import time
 from typing import Literal
 
 import msgspec
+
 from costs import Costs
 from peers import Client
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 
 import msgspec
+
 from load import SCENARIOS, Measured, Scenario
 
 #: The peer that the others are compared with, round by round.

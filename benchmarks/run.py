@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
+
 from cells import CellFailedError, cores, run_cell
 from load import SCENARIOS
 from peers import load, names

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import msgspec
 import uvloop
+
 from load import SCENARIOS, measure
 from peers import Peer, load
 

@@ -124,7 +124,7 @@ def generated(text: str, tables: dict[str, str], root: Path = ROOT) -> str:
 def error_table(name: str) -> str:
     """A class of `pymicro.errors` and those derived from it, in the order of their definition."""
     base = getattr(errors, name)
-    known: list[Any] = [cls for cls in vars(errors).values() if inspect.isclass(cls) and cls.__module__ == errors.__name__]
+    known: list[Any] = [value for value in vars(errors).values() if inspect.isclass(value)]
     rows = [cls for cls in known if issubclass(cls, base)]
     travels = hasattr(base, "executed")
     columns = ["class", *(["transient", "executed"] if travels else []), "is a", "meaning"]

@@ -126,6 +126,18 @@ async def test_it_cuts_in_the_middle_and_only_once(echo: Echo) -> None:
         writer.close()
 
 
+async def test_it_ends_a_stream_in_the_middle_as_a_killed_process_does(echo: Echo) -> None:
+    async with no_leaks(), FaultProxy(echo.address) as proxy:
+        reader, writer = await connect(proxy, b"x" * 100)
+        await reader.readexactly(100)
+        proxy.cut(after=50, reset=False)
+        writer.write(b"y" * 20)
+        assert await reader.readexactly(20) == b"y" * 20
+        writer.write(b"z" * 20)
+        assert await reader.read() == b"z" * 10
+        writer.close()
+
+
 async def test_it_hangs_and_goes_on(echo: Echo) -> None:
     async with no_leaks(), FaultProxy(echo.address) as proxy:
         await proxy.pause()

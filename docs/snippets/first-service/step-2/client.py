@@ -5,19 +5,17 @@ from pymicro import Service, errors
 service = Service("stock.client")
 
 
+# region main
 async def main() -> None:
     stock = service.client.stub("stock", Stock)
-    # region errors
     try:
         await stock.take(Item("apple", 4))
     except OutOfStock as error:
-        print(error, "- take", error.left, "instead")
+        print("there are", error.left)
     try:
         await stock.take(Item("plum", 1))
     except errors.NotFound as error:
         print(error.code, error.detail)
-    # endregion
-    # region stream
     async for item in stock.all():
         print(item.name, item.count)
     # endregion

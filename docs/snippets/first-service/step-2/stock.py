@@ -49,18 +49,18 @@ class Stock:
 # endregion
 
 
-# region service
-service = Service("stock", broker="memory")
-stock = Stock(service.publisher("sold-out", Item))
-service.handle(stock)
+# region compose
+def compose(service: Service) -> Service:
+    stock = Stock(service.publisher("sold-out", Item))
 
+    async def reorder(item: Item) -> None:
+        stock.counts[item.name] += 10
 
-async def reorder(item: Item) -> None:
-    stock.counts[item.name] += 10
+    service.handle(stock)
+    service.subscribe("sold-out", reorder, queue="reorder")
+    return service
 
-
-service.subscribe("sold-out", reorder, queue="reorder")
-# endregion
 
 if __name__ == "__main__":
-    service.run()
+    compose(Service("stock", broker="memory")).run()
+# endregion

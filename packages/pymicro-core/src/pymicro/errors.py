@@ -71,6 +71,10 @@ class Error(PymicroError):
         code: HTTP-like number; None takes the class's own.
         executed: `"no"` promises that the handler did not run; None takes the class's own value.
 
+    Attributes:
+        relayed: whether it came out of a call that this process made. A handler that lets such an error through has
+            run, whatever became of that call.
+
     A user's subclass may annotate fields of its own. Between pymicro peers that both have the class it arrives as
     itself, fields and all; elsewhere as the pymicro class of its code.
     """
@@ -89,6 +93,7 @@ class Error(PymicroError):
         super().__init__(detail)
         self.id = id
         self.detail = detail
+        self.relayed = False
         if code is not None:
             self.code = code
         if executed is not None:

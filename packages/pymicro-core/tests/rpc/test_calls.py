@@ -641,3 +641,35 @@ def test_a_stub_refuses_plain_methods(service: Make) -> None:
 async def test_a_closed_client_says_so(service: Make) -> None:
     with pytest.raises(errors.Closed, match="not open"):
         await service("x").client.call("a", "A.B")
+
+
+async def test_an_error_of_an_inner_call_does_not_promise_that_the_outer_handler_did_not_run(service: Make) -> None:
+    runs = 0
+    inner = service("inner.client")
+
+    class Front:
+        async def run(self) -> None:
+            nonlocal runs
+            runs += 1
+            await inner.client.call("nobody", "A.B")
+
+    async with inner, service("front", Front()), service("front", Front()) as front:
+        with pytest.raises(errors.Unavailable) as caught:
+            await front.client.call("front", "Front.Run")
+    assert caught.value.executed == "maybe"
+    assert runs == 1
+
+
+async def test_middleware_tells_the_handler_who_calls(service: Make) -> None:
+    async def authenticate(request: Request, next: Call) -> Response:
+        request.account = "ann"
+        return await next(request)
+
+    class Who:
+        async def am_i(self) -> str:
+            return str(context().account)
+
+    who = service("who", Who())
+    who.use(calls=[authenticate])
+    async with who:
+        assert await who.client.call("who", "Who.AmI") == "ann"

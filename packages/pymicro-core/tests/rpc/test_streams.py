@@ -186,6 +186,18 @@ async def test_leaving_a_stream_cancels_its_handler(service: Make, numbers: Numb
         await asyncio.wait_for(numbers.ended.wait(), 5)
 
 
+async def test_a_generator_that_never_waits_leaves_the_loop_to_others(service: Make) -> None:
+    class Greedy:
+        async def run(self) -> AsyncIterator[int]:
+            while True:
+                yield 1
+
+    async with service("greedy", Greedy()) as one, service("caller") as caller:
+        async for _ in one.client.stub("greedy", Greedy).run():
+            assert await caller.client.call("greedy", "Debug.Health")
+            break
+
+
 async def test_breaking_out_of_a_stream_cancels_its_handler(service: Make, numbers: Numbers) -> None:
     async with service("numbers", numbers) as one:
         async for _ in stub(one).forever(1):

@@ -80,16 +80,8 @@ class TransportFaults(TransportBase):
     @since("0.1")
     async def test_a_peer_killed_in_the_middle_of_a_message_is_disconnected(self) -> None:
         for towards in ("server", "client"):
-            async with self.proxied() as (link, proxy):
-                sender, receiver = (link.client, link.server) if towards == "server" else (link.server, link.client)
-                told = asyncio.Semaphore(0)
-                receiver.on_disconnect = told.release
-                proxy.cut(after=self.limits.message // 2)
-                feed = Feed(sender, 1000, size=self.limits.message)
-                assert await self.until_disconnected(receiver) == [], "half a message was delivered"
-                await self.refused(feed.task, Disconnected)
-                await self.within(told.acquire())
-                assert told.locked(), "on_disconnect was called twice"
+            for reset in (True, False):
+                await self.killed(towards, reset)
 
     @since("0.1")
     async def test_a_network_that_ends_is_told_to_both_sides(self) -> None:
@@ -121,8 +113,12 @@ class TransportFaults(TransportBase):
             await proxy.pause()
             feed = Feed(link.client, 10_000, size=16 * 1024)
             await self.stuck(feed)
-            async with asyncio.timeout(2 * self.patience):
-                await link.client.aclose()
+            closing = asyncio.create_task(link.client.aclose())
+            await asyncio.wait({closing}, timeout=self.patience)
+            ended = closing.done()
+            await proxy.stop()  # so that what waits for the network can end
+            await self.within(closing)
+            assert ended, f"closing took longer than {self.patience} seconds"
             await asyncio.wait({feed.task}, timeout=self.patience)
             assert isinstance(feed.task.exception(), Exception)
 
@@ -162,6 +158,19 @@ class TransportFaults(TransportBase):
                     await self.refused(_exchange(socket), ConnectionFailed, Error)
 
     # Helpers
+
+    async def killed(self, towards: str, reset: bool) -> None:
+        """Cut a connection while a message is on its way to one side."""
+        async with self.proxied() as (link, proxy):
+            sender, receiver = (link.client, link.server) if towards == "server" else (link.server, link.client)
+            told = asyncio.Semaphore(0)
+            receiver.on_disconnect = told.release
+            proxy.cut(after=self.limits.message // 2, reset=reset)
+            feed = Feed(sender, 1000, size=self.limits.message)
+            assert await self.until_disconnected(receiver) == [], "half a message was delivered"
+            await self.refused(feed.task, Disconnected)
+            await self.within(told.acquire())
+            assert told.locked(), "on_disconnect was called twice"
 
     @asynccontextmanager
     async def echoing(self) -> AsyncIterator[tuple[Transport, str]]:

@@ -77,6 +77,7 @@ class FaultProxy(Server):
         self.chunk: int = 16 * 1024
         self._forwarding = asyncio.Event()
         self._allowance: int | None = None
+        self._reset = True
         self._connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
         self._listener: asyncio.Server | None = None
         self._bound: socket.socket | None = None
@@ -127,18 +128,21 @@ class FaultProxy(Server):
         if self._connections:
             await asyncio.wait(self._connections)
 
-    def cut(self, *, after: int | None = None) -> None:
-        """Reset all connections.
+    def cut(self, *, after: int | None = None, reset: bool = True) -> None:
+        """End all connections.
 
         Args:
             after: how many more bytes are forwarded before it happens, those of all connections and both directions
-                together; None resets at once.
+                together; None ends them at once.
+            reset: with a reset, as when a machine or a firewall goes away. False: what was forwarded arrives and then
+                the end of the stream, as when a process is killed.
         """
         self._allowance = after
+        self._reset = reset
         if after is None:
             for task, writers in self._connections.items():
                 for writer in writers:
-                    _reset(writer)
+                    _end(writer, reset)
                 task.cancel()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -178,7 +182,7 @@ class FaultProxy(Server):
         if self._allowance is not None:
             self._allowance -= size
             if self._allowance <= 0:
-                self.cut()
+                self.cut(reset=self._reset)
 
 
 def _bind(port: int) -> socket.socket:
@@ -188,7 +192,10 @@ def _bind(port: int) -> socket.socket:
     return bound
 
 
-def _reset(writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError, ValueError):  # uvloop raises the latter for a socket that was closed
+def _end(writer: asyncio.StreamWriter, reset: bool) -> None:
+    if not reset:
+        writer.close()
+        return
+    with suppress(OSError):
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     writer.transport.abort()

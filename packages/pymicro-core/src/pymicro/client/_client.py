@@ -40,7 +40,7 @@ from pymicro.rpc import (
     options,
     propagated_by,
 )
-from pymicro.selector import Filter, Outcome, Pick, Selector
+from pymicro.selector import Filter, Outcome, Pick, Selector, Strategy
 from pymicro.transport import Transport
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ class Client:
         name: str | None = None,
         address: str | None = None,
         filters: Sequence[Filter] = (),
-        strategy: str | None = None,
+        strategy: str | Strategy | None = None,
         key: str | None = None,
         content_type: str | None = None,
     ) -> T:
@@ -236,7 +236,9 @@ class Client:
         except asyncio.CancelledError:
             if not interrupt.caught():
                 raise
-            raise self._late(request, seconds) from None
+            raise _relayed(self._late(request, seconds)) from None
+        except errors.Error as error:
+            raise _relayed(error)
         finally:
             self._in_flight -= 1
             interrupt.stop()
@@ -399,11 +401,16 @@ class Client:
         if limited is not None or (serving is not None and serving.deadline is not None):
             seconds = self._seconds(method, limited or float("inf"))
             request.deadline = self._clock.monotonic() + seconds
-        response = await self._stream_chain(request)
+        try:
+            response = await self._stream_chain(request)
+        except errors.Error as error:
+            raise _relayed(error)
         items: AsyncIterator[Any] = response.body
         try:
             async for item in items:
                 yield item
+        except errors.Error as error:
+            raise _relayed(error)
         finally:
             close = getattr(items, "aclose", None)
             if close is not None:
@@ -484,6 +491,11 @@ def _outcome(error: errors.Error | errors.ConnectionFailed) -> Outcome:
     if error.executed == "no" and error.transient:
         return Outcome.OVERLOADED
     return Outcome.OK
+
+
+def _relayed(error: errors.Error) -> errors.Error:
+    error.relayed = True
+    return error
 
 
 def _cause(error: Exception) -> str:

@@ -12,7 +12,7 @@ from pymicro.errors import BadRequest, InternalServerError
 from pymicro.metadata import Headers
 from pymicro.record import Node
 from pymicro.rpc import EndpointOptions, EndpointSpec, names
-from pymicro.selector import Filter
+from pymicro.selector import Filter, Strategy
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +22,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         service: its name.
         address: a node's address, to go there without asking the registry; None to choose a node.
         filters: leave out nodes before one is chosen.
-        strategy: name of the strategy that chooses; None for the selector's own.
+        strategy: the strategy that chooses, or its name; None for the selector's own.
         key: for strategies that send one key to one node; None for others.
         content_type: of the bodies; None for the client's default.
     """
@@ -30,7 +30,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     service: str
     address: str | None = None
     filters: Sequence[Filter] = ()
-    strategy: str | None = None
+    strategy: str | Strategy | None = None
     key: str | None = None
     content_type: str | None = None
 

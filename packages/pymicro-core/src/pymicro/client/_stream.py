@@ -63,8 +63,12 @@ class Outbound(AsyncIterator[Any]):
 
     async def _send_all(self, values: AsyncIterator[Any]) -> None:
         try:
+            sent = 0
             async for value in values:
                 await self._send(value)
+                sent += 1
+                if sent % names.TURN == 0:
+                    await asyncio.sleep(0)
             end = self._headers.extend(((names.ERROR, names.END_OF_STREAM),))
             await self._socket.send(Message(end, b""))
         except errors.ConnectionFailed:

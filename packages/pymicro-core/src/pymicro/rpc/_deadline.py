@@ -9,6 +9,7 @@ from pymicro.clock import Clock, TimerHandle
 
 _GRAIN: Final = 0.05
 _EXACT: Final = 1.0
+_SHARED: Final = 60.0
 
 
 class Interrupt:
@@ -22,10 +23,13 @@ class Interrupt:
         reason: why it fired; empty while it did not.
     """
 
-    __slots__ = ("_bucket", "_task", "_timer", "deadline", "reason")
+    __slots__ = ("_before", "_bucket", "_task", "_timer", "_used", "deadline", "reason")
 
     def __init__(self) -> None:
         self._task: asyncio.Task[object] | None = asyncio.current_task()
+        # a task that was cancelled before may still work in its `finally`: that cancellation is not ours to count
+        self._before = self._task.cancelling() if self._task is not None else 0
+        self._used = False
         self._timer: TimerHandle | None = None
         self._bucket: set[Interrupt] | None = None
         self.deadline: float | None = None
@@ -42,14 +46,19 @@ class Interrupt:
 
         False when somebody else cancelled the task as well: that cancellation must go on.
         """
-        return bool(self.reason) and self._task is not None and self._task.uncancel() == 0
+        if not self.reason or self._task is None:
+            return False
+        self._used = True
+        return self._task.uncancel() <= self._before
 
     def cancelled_from_outside(self) -> bool:
         """Whether anybody else asked the task to end."""
-        return self._task is not None and self._task.cancelling() > 0
+        return self._task is not None and self._task.cancelling() > self._before
 
     def stop(self) -> None:
-        """Never fire again."""
+        """Never fire again. What it did, and the work swallowed or turned into another error, is taken back."""
+        if self.reason and not self._used and self._task is not None:
+            self._task.uncancel()
         self._task = None
         if self._bucket is not None:
             self._bucket.discard(self)
@@ -61,7 +70,8 @@ class Deadlines:
     """The deadlines of everything in flight.
 
     A timer of the event loop for each call costs as much as several other steps of the call together. Deadlines of a
-    second and more therefore share one timer for each 50 ms, and pass at most that late; shorter ones are exact.
+    second and more therefore share one timer for each 50 ms, and pass at most that late; shorter ones are exact. So
+    are those of more than a minute: a shared timer outlives its calls, and callers could make any number of them.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -73,7 +83,7 @@ class Deadlines:
     def start(self, interrupt: Interrupt, seconds: float) -> None:
         """Interrupt for `"deadline"` after `seconds`."""
         deadline = interrupt.deadline = self._monotonic() + seconds
-        if seconds < _EXACT:
+        if not _EXACT <= seconds <= _SHARED:
             interrupt._timer = self._clock.call_later(max(seconds, 0.0), interrupt.fire, "deadline")
             return
         number = int(deadline / _GRAIN) + 1

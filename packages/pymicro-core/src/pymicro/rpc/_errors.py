@@ -47,6 +47,8 @@ def from_exception(error: Exception, service: str, what: str, logger: logging.Lo
     if isinstance(error, errors.Error):
         if not error.id:
             error.id = service
+        if error.relayed:
+            error.executed = "maybe"  # the inner call may not have run, but the handler that made it has
         return error
     number = uuid.uuid4().hex[:12]
     log(logger, logging.ERROR, "handler failed", endpoint=what, error_id=number, error=repr(error), exc_info=error)

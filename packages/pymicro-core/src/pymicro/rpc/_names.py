@@ -26,6 +26,10 @@ END_OF_STREAM: Final = "EOS"
 #: The server's default when a request names no content type, as in go-micro `server/rpc_server.go`.
 DEFAULT_CONTENT_TYPE: Final = "application/protobuf"
 
+#: Messages of a stream after which its sender lets the loop turn. A sender that never waits would keep the loop for
+#: itself: nothing else would run, and it would not find out that its peer is gone.
+TURN: Final = 32
+
 #: Headers that are the transport's or the RPC layer's business: callers cannot set them, nor are they passed on.
 RESERVED: Final = frozenset(
     name.lower()

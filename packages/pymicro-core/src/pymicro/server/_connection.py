@@ -212,8 +212,12 @@ class Connection:
             return
         items: AsyncIterator[Any] = response.body
         try:
+            sent = 0
             async for item in items:
                 await self._push(Message(head, binding.encode(item)))
+                sent += 1
+                if sent % names.TURN == 0:
+                    await asyncio.sleep(0)
         finally:
             close = getattr(items, "aclose", None)
             if close is not None:
