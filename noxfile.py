@@ -67,6 +67,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check")
     session.run("lint-imports", "--no-cache")
     session.run("mypy", "docs/check.py", *(str(package.relative_to(ROOT) / "src") for package in PACKAGES))
+    session.run("mypy", "benchmarks")
     for example in sorted({path.parent for path in ROOT.glob("examples/*/*.py")}):
         session.run("mypy", str(example.relative_to(ROOT)))  # one by one: each example is a program of its own
 

@@ -25,7 +25,8 @@ class Costs:
     Attributes:
         seconds: of wall clock.
         client_cpu, server_cpu: seconds of CPU, user and system.
-        foreign: cores that other processes used; None where the system does not say.
+        foreign: cores that others had, which are other processes and, under a hypervisor, other machines; None where
+            the system does not say.
         instructions: of both sides, user and kernel; None where they cannot be counted.
     """
 
@@ -58,13 +59,13 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def _busy_seconds() -> float | None:
-    """Seconds of CPU that all processes together used since the machine started."""
+    """Seconds of CPU that were used or stolen since the machine started."""
     try:
         fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     except OSError:
         return None
-    user, nice, system, _idle, _iowait, irq, softirq = map(int, fields[:7])
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
 class InstructionCounter:

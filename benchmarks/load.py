@@ -48,7 +48,7 @@ class Measured(msgspec.Struct, kw_only=True):
         p50, p99: seconds that a call took.
         client_cpu, server_cpu: seconds of CPU a call, user and system.
         instructions: a call, both sides, user and kernel; None where they cannot be counted.
-        foreign: cores that other processes used meanwhile; None where the system does not say.
+        foreign: cores that others had meanwhile; see `Costs`.
     """
 
     calls: int

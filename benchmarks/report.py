@@ -12,7 +12,7 @@ from load import SCENARIOS, Measured, Scenario
 
 #: The peer that the others are compared with, round by round.
 REFERENCE = "grpc_aio"
-#: Cores that other processes may use before a round does not count, as long as so many rounds are left.
+#: Cores that others may use before a round does not count, as long as so many rounds are left.
 _DISTURBED, _ENOUGH = 0.15, 3
 
 
@@ -72,7 +72,7 @@ class Rounds:
     def get(self, scenario: str, peer: str) -> dict[int, Measured]:
         """A cell by round, without the disturbed rounds if enough others are left."""
         cells = self._cells.get((scenario, peer), {})
-        quiet = {number: cell for number, cell in cells.items() if (cell.foreign or 0.0) <= _DISTURBED}
+        quiet = {number: cell for number, cell in cells.items() if not _disturbed(cell)}
         return quiet if len(quiet) >= _ENOUGH else cells
 
     def figures(self, scenario: str, peer: str, figure: _Figure) -> list[float]:
@@ -115,7 +115,12 @@ def _cells(rounds: Rounds, scenario: Scenario, peer: str) -> Iterator[str]:
     counted = [cell.instructions for cell in rounds.get(scenario.name, peer).values() if cell.instructions is not None]
     yield f"{median(counted) / 1e3:.3g}" if counted else "not counted"
     yield _spread(_times(rounds, scenario, peer))
-    yield str(len(rounds.get(scenario.name, peer)))
+    cells = rounds.get(scenario.name, peer).values()
+    yield f"{len(cells)}{', disturbed' if any(map(_disturbed, cells)) else ''}"
+
+
+def _disturbed(cell: Measured) -> bool:
+    return (cell.foreign or 0.0) > _DISTURBED
 
 
 def _times(rounds: Rounds, scenario: Scenario, peer: str) -> list[float]:

@@ -105,9 +105,9 @@ async def start(environment: dict[str, str]) -> AsyncIterator[Start]:
     """Starts a program, by its name in `programs` or by its path; flags follow. All are killed after the test."""
     running: list[Program] = []
 
-    async def start(program: str | Path, *flags: str, **variables: str) -> Program:
+    async def start(program: str | Path, *flags: str, python: str | Path = sys.executable, **variables: str) -> Program:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
+            python,
             PROGRAMS / program,
             *flags,
             env=environment | variables,

@@ -164,7 +164,7 @@ async def until_in_flight(caller: Service, name: str, address: str) -> None:
     """Until the node has a call at work beside the question itself."""
     async with asyncio.timeout(10):
         while (await caller.client.call(name, "Debug.Stats", {}, address=address))["in_flight"] < 2:
-            await asyncio.sleep(0.01)
+            pass
 
 
 async def until_draining(caller: Service, name: str, address: str) -> None:
@@ -172,4 +172,4 @@ async def until_draining(caller: Service, name: str, address: str) -> None:
     async with asyncio.timeout(10):
         with suppress(errors.Unavailable):
             while (await caller.client.call(name, "Debug.Health", {}, address=address))["status"] != "draining":
-                await asyncio.sleep(0.01)
+                pass

@@ -231,6 +231,12 @@ class Suite(TransportConformance):
         return transport
 
 
+class Patient(Suite):
+    """For sound ones, which may be slow on a busy machine."""
+
+    patience = 5.0
+
+
 BROKEN: list[tuple[type[Any], str]] = [
     (DeliversHalves, "test_a_peer_killed_in_the_middle_of_a_message_is_disconnected"),
     (TellsNobody, "test_a_peer_killed_in_the_middle_of_a_message_is_disconnected"),
@@ -246,10 +252,11 @@ BROKEN: list[tuple[type[Any], str]] = [
 @pytest.mark.usefixtures("rubbish_removed")
 async def test_the_named_case_finds_it(broken: type[Any], case: str, case_fails: CaseFails) -> None:
     await case_fails(Suite(broken), case)
-    while UNCLOSED:
-        UNCLOSED.pop().transport.abort()
+    for writer in UNCLOSED:
+        writer.transport.abort()
+    UNCLOSED.clear()
 
 
 @pytest.mark.parametrize("case", sorted({case for _, case in BROKEN}))
 async def test_the_same_case_passes_a_sound_one(case: str) -> None:
-    await getattr(Suite(TcpSocket), case)()
+    await getattr(Patient(TcpSocket), case)()

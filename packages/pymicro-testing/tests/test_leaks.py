@@ -124,22 +124,17 @@ async def test_blocks_may_be_nested_and_leave_the_loop_as_it_was() -> None:
     assert (loop.get_task_factory(), threading.Thread.start) == (factory, start)
 
 
-def test_it_works_on_uvloop() -> None:
-    uvloop = pytest.importorskip("uvloop")
-
+async def test_closed_connections_are_no_leak() -> None:
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
 
-    async def leaks_nothing() -> None:
-        async with no_leaks():
-            server = await asyncio.start_server(accept, "127.0.0.1", 0)
-            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-            writer.close()
-            await writer.wait_closed()
-            server.close()
-
-    uvloop.run(leaks_nothing())
+    async with no_leaks():
+        server = await asyncio.start_server(accept, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.close()
+        await writer.wait_closed()
+        server.close()
 
 
 def _replaced(old: socket.socket) -> socket.socket:

@@ -24,7 +24,7 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """A clock that never goes back; only differences mean anything."""
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float, /) -> None:
         """Wait; cancellation ends the wait."""
 
     def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> TimerHandle:

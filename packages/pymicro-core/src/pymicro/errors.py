@@ -79,6 +79,9 @@ class Error(PymicroError):
     itself, fields and all; elsewhere as the pymicro class of its code.
     """
 
+    id: str = ""  # defaults, for subclasses whose `__init__` does not call this one
+    detail: str = ""
+    relayed: bool = False
     code: int = 0
     transient: ClassVar[bool] = False
     executed: Executed = "maybe"
@@ -92,8 +95,7 @@ class Error(PymicroError):
     ) -> None:
         super().__init__(detail)
         self.id = id
-        self.detail = detail
-        self.relayed = False
+        self.detail = str(detail)  # people pass exceptions
         if code is not None:
             self.code = code
         if executed is not None:
@@ -270,8 +272,15 @@ _INT32: Final = 2**31
 
 
 def to_wire(error: Error) -> str:
-    """The JSON text of `error`, fields as in go-micro `errors/errors.go`; control characters are escaped."""
-    return _encode(_Wire(error.id, error.code, error.detail, error.status)).decode()
+    """The JSON text of `error`, fields as in go-micro `errors/errors.go`; control characters are escaped.
+
+    Never fails: a detail that is no text (an exception, say) is made one, and what UTF-8 cannot write is replaced.
+    """
+    return _encode(_Wire(_text(error.id), error.code, _text(error.detail), error.status)).decode()
+
+
+def _text(value: object) -> str:
+    return str(value).encode("utf-8", "replace").decode()
 
 
 def from_wire(text: str, *, executed: Executed = "maybe") -> Error:
@@ -281,7 +290,7 @@ def from_wire(text: str, *, executed: Executed = "maybe") -> Error:
     """
     try:
         fields = _decode(text)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return Error(text, executed=executed)
     known = {key.lower(): value for key, value in fields.items()}
     id, code, detail = known.get("id", ""), known.get("code", 0), known.get("detail", "")
@@ -294,12 +303,16 @@ def from_wire(text: str, *, executed: Executed = "maybe") -> Error:
 def own_fields(error: Error) -> str | None:
     """The JSON of the fields that a user's subclass of `Error` declares; None for pymicro's own classes.
 
-    A field is an annotation in the body of the subclass; its value is an attribute of the error.
+    A field is an annotation in the body of the subclass; its value is an attribute of the error. None also for fields
+    that cannot be written: the error then arrives as the class of its code.
     """
     cls = type(error)
     if cls.__module__ == __name__:
         return None
-    return _encode_any({name: getattr(error, name, None) for name in _own_types(cls)}).decode()
+    try:
+        return _encode_any({name: getattr(error, name, None) for name in _own_types(cls)}).decode()
+    except Exception:  # annotations and values are the user's, and the caller waits for the error
+        return None
 
 
 def specialised(error: Error, name: str, fields: str) -> Error:
@@ -314,7 +327,7 @@ def specialised(error: Error, name: str, fields: str) -> Error:
     try:
         values = msgspec.convert(_decode(fields), dict[str, Any])
         typed = {key: msgspec.convert(values.get(key), type) for key, type in _own_types(cls).items()}
-    except (msgspec.MsgspecError, TypeError, NameError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, TypeError, NameError):
         return error
     special = _rebuild(cls, error.detail, error.id, error.code, error.executed)
     vars(special).update(typed)

@@ -18,12 +18,12 @@ def _lower(name: bytes) -> str:
     return known
 
 
-def _decoded(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+def _decoded(raw: dict[bytes, bytes]) -> dict[str, str]:
     """Values by lower-case name, the first of several."""
     try:
-        return {_KNOWN.get(name) or _lower(name): value.decode() for name, value in reversed(raw)}
+        return {_KNOWN.get(name) or _lower(name): value.decode() for name, value in reversed(raw.items())}
     except UnicodeDecodeError:
-        return {_lower(name): value.decode("utf-8", "replace") for name, value in reversed(raw)}
+        return {_lower(name): value.decode("utf-8", "replace") for name, value in reversed(raw.items())}
 
 
 class Headers(Mapping[str, str]):
@@ -43,14 +43,17 @@ class Headers(Mapping[str, str]):
 
     def __init__(self, fields: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
         self._base: Headers | None = None
-        self._raw: list[tuple[bytes, bytes]] | None = None
+        self._raw: dict[bytes, bytes] | None = None
         self._fields = tuple(fields.items() if isinstance(fields, Mapping) else fields)
         self._index: dict[str, str] | None = None
         self.wire = None
 
     @classmethod
-    def from_raw(cls, raw: list[tuple[bytes, bytes]]) -> Headers:
-        """Headers over undecoded pairs; values are decoded as UTF-8 (bad bytes replaced) when first looked at."""
+    def from_raw(cls, raw: dict[bytes, bytes]) -> Headers:
+        """Headers over undecoded names and values, in their order; `raw` must not be changed afterwards.
+
+        Values are decoded as UTF-8, bad bytes replaced, when one of them is first looked at.
+        """
         self = cls.__new__(cls)
         self._base = None
         self._raw = raw
@@ -134,7 +137,7 @@ class Headers(Mapping[str, str]):
 
     def _names(self) -> Iterator[str]:
         if self._raw is not None:
-            yield from (name.decode("latin-1") for name, _ in self._raw)
+            yield from (name.decode("latin-1") for name in self._raw)
             return
         if self._base is not None:
             yield from self._base

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from pymicro._internal.complaint import complain, install
 from pymicro._internal.logs import log
 from pymicro._internal.running import run_until_signalled, runner
 from pymicro.broker import Broker, RetryPolicy, Subscription
@@ -19,7 +20,7 @@ from pymicro.client import Client, Publisher, Publishing
 from pymicro.client import Parts as ClientParts
 from pymicro.clock import Clock, SystemClock
 from pymicro.codec import CodecTable, EnvelopeCodec
-from pymicro.errors import ConfigurationError, ConnectionFailed, UsageError
+from pymicro.errors import ConfigurationError, PymicroError, UsageError
 from pymicro.plugins import Build, Identity
 from pymicro.plugins._host import HOST, load
 from pymicro.plugins.toolkit import Component
@@ -60,6 +61,7 @@ class Service:
         clock: Clock | None = None,
         **keywords: Any,
     ) -> None:
+        install()
         self.name = name
         self.client = Client(name)
         self.server = Server(name)
@@ -69,6 +71,7 @@ class Service:
         self._keywords = {"name": name, **keywords}
         self._settings: Settings | None = None
         self._stack: AsyncExitStack | None = None
+        self._turn: asyncio.Future[None] | None = None  # set while a start or a stop is under way
         self._components: dict[tuple[str, str], Any] = {}
         self._opening: dict[str, asyncio.Task[Broker]] = {}
         self._publishing: Publishing | None = None
@@ -238,7 +241,8 @@ class Service:
         except ConfigurationError as error:
             if argv is not None:
                 raise
-            raise SystemExit(_complain(error)) from None
+            complain(error)
+            raise SystemExit(2) from None
 
     def _resolve(self, argv: Sequence[str] | None, overrides: Mapping[str, Any]) -> Settings:
         return Settings.resolve(
@@ -267,8 +271,8 @@ class Service:
         """Run the service in an event loop of its own, until SIGINT, SIGTERM or the end of `main`.
 
         Parses the command line, uses uvloop when it is installed, and drains when it is told to stop; a second signal
-        ends at once. A mistake in the configuration is one message and exit status 2; a port in use or a registry
-        that refuses, status 1.
+        ends at once. An error of pymicro's that leaves `main` or the start is one message, no traceback (that is
+        logged at level debug): exit status 2 for a mistake in the configuration, 1 for others.
 
         Args:
             main: what to do; the service stops when it returns. None: serve until a signal.
@@ -279,10 +283,10 @@ class Service:
         try:
             with runner() as loop:
                 loop.run(self._run(main))
-        except ConfigurationError as error:
-            raise SystemExit(_complain(error)) from None
-        except ConnectionFailed as error:
-            raise SystemExit(_complain(error) - 1) from None
+        except PymicroError as error:
+            logging.getLogger("pymicro.service").debug("the program failed", exc_info=error)
+            complain(error)
+            raise SystemExit(2 if isinstance(error, ConfigurationError) else 1) from None
 
     async def _run(self, main: Callable[[], Awaitable[Any]] | None) -> None:
         self._stop_requested = asyncio.Event()
@@ -310,14 +314,24 @@ class Service:
             HOST.configure(
                 self, [choice.plugin for choice in self.settings.choices.values() if choice.plugin is not None]
             )
-        self._stack = stack = AsyncExitStack()
-        try:
-            await self._open(stack)
-        except BaseException:
-            await self.stop()
-            raise
+        async with self._take_turn():
+            self._stack = stack = AsyncExitStack()
+            try:
+                await self._open(stack)
+            except BaseException:
+                await self._close()
+                raise
         self._announced = True
         self._announce()
+
+    @asynccontextmanager
+    async def _take_turn(self) -> AsyncIterator[None]:
+        self._turn = turn = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            self._turn = None
+            turn.set_result(None)
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings = self.settings
@@ -429,13 +443,25 @@ class Service:
         log(logger, logging.INFO, "service started", **fields, choices=", ".join(self.settings.provenance()))
 
     async def stop(self) -> None:
-        """Deregister, drain, close. Idempotent; cancelled, it closes without draining."""
-        stack, self._stack = self._stack, None
-        if stack is None:
+        """Deregister, drain, close. Idempotent; cancelled, it closes without draining.
+
+        A start or another stop that is under way is waited for.
+        """
+        while self._turn is not None:
+            await asyncio.wait([self._turn])
+        if self._stack is None:
             return
+        async with self._take_turn():
+            await self._close()
+        if self._announced:
+            self._announced = False
+            log(logging.getLogger("pymicro.service"), logging.INFO, "service stopped", service=self.name)
+
+    async def _close(self) -> None:
         try:
             await self.server.stop()
         finally:
+            stack, self._stack = self._stack or AsyncExitStack(), None
             self._publishing = None
             for task in self._opening.values():
                 task.cancel()
@@ -444,9 +470,6 @@ class Service:
             self._opening.clear()
             await stack.aclose()
             self._components.clear()
-        if self._announced:
-            self._announced = False
-            log(logging.getLogger("pymicro.service"), logging.INFO, "service stopped", service=self.name)
 
     def request_stop(self) -> None:
         """Make `run` stop the service, as a signal does. Call it in the service's loop."""
@@ -460,7 +483,7 @@ class Service:
         return await self.server.health()
 
     def _require_stopped(self, what: str) -> None:
-        if self._stack is not None:
+        if self._stack is not None or self._turn is not None:
             raise UsageError(f"{what} comes before the service starts")
 
 
@@ -480,11 +503,6 @@ def _opening_order(choices: Mapping[tuple[str, str], Choice]) -> Iterable[tuple[
 
 def _requires(choice: Choice) -> tuple[str, ...]:
     return choice.plugin.requires if choice.plugin is not None else ()
-
-
-def _complain(error: Exception) -> int:
-    sys.stderr.write(f"error: {error}\n")
-    return 2
 
 
 def _set_up_logging(level: str) -> None:

@@ -95,8 +95,9 @@ class Conformance(Guarded, Generic[ComponentT]):
 
     async def within(self, awaitable: Awaitable[T]) -> T:
         """The result; fails after `patience`."""
+        timeout = asyncio.timeout(self.patience)
         try:
-            async with asyncio.timeout(self.patience) as timeout:
+            async with timeout:
                 return await awaitable
         except TimeoutError:
             if timeout.expired():

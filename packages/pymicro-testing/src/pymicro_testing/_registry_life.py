@@ -201,6 +201,7 @@ class RegistryLife(Conformance[Registry]):
     ) -> Snapshot:
         """The first snapshot that fits; those up to it are appended to `seen`."""
         end = asyncio.get_running_loop().time() + self.patience
+        snapshot = None
         while asyncio.get_running_loop().time() < end:
             snapshot = await self.within(anext(snapshots))
             if seen is not None:

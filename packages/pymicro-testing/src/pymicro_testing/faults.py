@@ -103,9 +103,11 @@ class FaultProxy(Server):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.stop()
-        if self._bound is not None:
-            self._bound.close()
+        try:
+            await self.stop()
+        finally:
+            if self._bound is not None:
+                self._bound.close()
 
     async def start(self) -> None:
         """Forward: listen again after `stop`, go on after `pause`. Idempotent."""
@@ -196,6 +198,9 @@ def _end(writer: asyncio.StreamWriter, reset: bool) -> None:
     if not reset:
         writer.close()
         return
-    with suppress(OSError):
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    # On uvloop a connection that ended has no socket any more, or one that raises ValueError.
+    carrier = writer.get_extra_info("socket")
+    if carrier is not None:
+        with suppress(OSError, ValueError):
+            carrier.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     writer.transport.abort()

@@ -21,6 +21,7 @@ from typing import Any, Final, cast
 from unittest.mock import patch
 
 _FRAMES: Final = 8
+_EXECUTORS: Final = ("asyncio_", "uvloop_")  # how the loops name the threads of their default executors
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 _Origin = tuple[tuple[CodeType, int], ...]
 
@@ -57,7 +58,7 @@ def _seen() -> dict[object, Any]:
     """Everything that counts, by a key that tells it from what came before under the same number."""
     current = asyncio.current_task()
     seen: dict[object, Any] = {task: task for task in asyncio.all_tasks() if task is not current}
-    seen |= {thread: thread for thread in threading.enumerate() if not thread.name.startswith("asyncio_")}
+    seen |= {thread: thread for thread in threading.enumerate() if not thread.name.startswith(_EXECUTORS)}
     seen |= {_key(*link): link for link in _descriptors()}
     return seen
 

@@ -125,7 +125,13 @@ class SelectorConformance(Conformance[Selector]):
         async with self.scene() as scene:
             await scene.register(1, 2)
             await self.within(scene.selector.pick(_NAME))
-            for options in ({}, {"filters": (version("1.0.0"),)}, {"exclude": {"greeter-1"}}, {"key": "k"}):
+            cases: list[dict[str, Any]] = [
+                {},
+                {"filters": [version("1.0.0")]},
+                {"exclude": ["greeter-1"]},
+                {"key": "k"},
+            ]
+            for options in cases:
                 _without_waiting(scene.selector.pick(_NAME, **options))
 
     @since("0.1")

@@ -59,8 +59,10 @@ class HttpListener(Listener):
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
         self._acceptor: asyncio.Task[None] | None = None
+        self._bound: _socket.socket | None = None
+        self._handshaking: set[_socket.socket] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watched: dict[HttpSocket, _Watched] = {}
+        self._sockets: dict[HttpSocket, _Watched] = {}
         self._timer: TimerHandle | None = None
         timeouts = [seconds for seconds in (options.header_timeout, options.idle_timeout) if seconds > 0]
         self._period = min(timeouts) / _LOOKS if timeouts else 0.0
@@ -78,6 +80,7 @@ class HttpListener(Listener):
             self._server = await self._loop.create_server(self._protocol, sock=sock, backlog=self._options.backlog)
         else:
             sock.listen(self._options.backlog)
+            self._bound = sock
             self._acceptor = self._loop.create_task(self._accept_tls(sock, self._tls), name="http accept")
 
     def _protocol(self) -> HttpSocket:
@@ -86,6 +89,7 @@ class HttpListener(Listener):
         return HttpSocket(parser, _HEAD, build.limits, serving=True, logger=build.logger, on_made=self._connected)
 
     def _connected(self, socket: HttpSocket) -> None:
+        self._watch(socket)
         self._own(self._serve(socket), f"http socket {socket.remote}")
 
     def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -94,7 +98,6 @@ class HttpListener(Listener):
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, socket: HttpSocket) -> None:
-        self._watch(socket)
         try:
             await self._accept(socket)
         except (ConnectionFailed, Closed) as error:
@@ -102,20 +105,20 @@ class HttpListener(Listener):
         except Exception as error:
             log(self._build.logger, logging.ERROR, "connection failed", remote=socket.remote, error=repr(error))
         finally:
-            self._watched.pop(socket, None)
             await socket.aclose()
+            del self._sockets[socket]
 
     async def _accept_tls(self, sock: _socket.socket, tls: TLSContext) -> None:
         """What `create_server` does, with a context for each handshake, so that new certificates are used."""
-        with sock:
-            while True:
-                try:
-                    connection, peer = await self._loop.sock_accept(sock)
-                except OSError as error:  # most likely out of file descriptors: asyncio's own servers wait as long
-                    log(self._build.logger, logging.ERROR, "cannot accept", error=str(error))
-                    await asyncio.sleep(_ACCEPT_PAUSE)
-                    continue
-                self._own(self._handshake(connection, tls, address_of(peer)), "http handshake")
+        while True:
+            try:
+                connection, peer = await self._loop.sock_accept(sock)
+            except OSError as error:  # most likely out of file descriptors: asyncio's own servers wait as long
+                log(self._build.logger, logging.ERROR, "cannot accept", error=str(error))
+                await asyncio.sleep(_ACCEPT_PAUSE)
+                continue
+            self._handshaking.add(connection)
+            self._own(self._handshake(connection, tls, address_of(peer)), "http handshake")
 
     async def _handshake(self, connection: _socket.socket, tls: TLSContext, remote: str) -> None:
         try:
@@ -128,21 +131,22 @@ class HttpListener(Listener):
             )
         except OSError as error:
             log(self._build.logger, logging.DEBUG, "TLS handshake failed", remote=remote, error=str(error))
+            connection.close()
+        self._handshaking.discard(connection)
 
     # time-outs
 
     def _watch(self, socket: HttpSocket) -> None:
-        if self._period:
-            self._watched[socket] = _Watched(self._build.clock.monotonic())
-            if self._timer is None:
-                self._timer = self._build.clock.call_later(self._period, self._look)
+        self._sockets[socket] = _Watched(self._build.clock.monotonic())
+        if self._period and self._timer is None:
+            self._timer = self._build.clock.call_later(self._period, self._look)
 
     def _look(self) -> None:
         self._timer = None
         now = self._build.clock.monotonic()
-        for socket, watched in [*self._watched.items()]:
+        for socket, watched in [*self._sockets.items()]:
             self._check(socket, watched, now)
-        if self._watched:
+        if self._sockets:
             self._timer = self._build.clock.call_later(self._period, self._look)
 
     def _check(self, socket: HttpSocket, watched: _Watched, now: float) -> None:
@@ -167,16 +171,24 @@ class HttpListener(Listener):
         if self._acceptor is not None:
             self._acceptor.cancel()
             await asyncio.wait([self._acceptor])
+        if self._bound is not None:
+            self._bound.close()
 
     async def aclose(self) -> None:
         await self.stop_accepting()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while tasks := [*self._tasks]:  # a handshake that ends now leaves a socket behind
+        while tasks := [*self._tasks]:  # a handshake that ends now brings another one
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+        # what is left belonged to tasks that were cancelled before their first step
+        for connection in self._handshaking:
+            connection.close()
+        await asyncio.gather(*(socket.aclose() for socket in self._sockets))
+        self._handshaking.clear()
+        self._sockets.clear()
 
 
 async def _bind(host: str, ports: range) -> _socket.socket:

@@ -159,7 +159,7 @@ class Parser(ABC):
             if size > self._max_headers:
                 self._refuse(errors.TooLarge(f"headers are over the limit of {self._max_headers} bytes", ERROR_ID))
         self._stalled = -self._size
-        self._headers = Headers.from_raw(list(fields.items()))
+        self._headers = Headers.from_raw(fields.copy())
         fields.clear()
 
     def _take_framing(self) -> tuple[bytes | None, bytes | None, bool]:
@@ -179,10 +179,11 @@ class Parser(ABC):
     def on_message_complete(self) -> None:
         """Called by httptools."""
         chunks = self._chunks
+        body = b""
         if self._total or self._fields or len(chunks) > 1:
             body = self._join_body()
-        else:
-            body = chunks.pop() if chunks else b""
+        elif chunks:
+            body = chunks.pop()
         headers = self._headers
         self._headers = None
         self._stalled = 0

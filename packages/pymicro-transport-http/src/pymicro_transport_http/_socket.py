@@ -28,7 +28,7 @@ from pymicro_transport_http._protocol import Parser
 JOINED: Final = 16 * 1024
 
 #: Seconds that closing waits for the peer to read what was sent.
-CLOSE_TIMEOUT: Final = 3.0
+CLOSE_TIMEOUT: Final = 5.0
 
 #: Discarded after a refused message, in multiples of `Limits.message`, so that the peer gets to read the answer.
 _DISCARDED_MESSAGES: Final = 4

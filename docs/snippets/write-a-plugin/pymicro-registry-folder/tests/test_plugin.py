@@ -1,10 +1,20 @@
+import importlib
+import tomllib
 from pathlib import Path
 
-import pymicro_registry_folder  # noqa: F401 (enables the plugin, as a user's plugins.py does)
+import pymicro_registry_folder  # noqa: F401 (importing it is enough to enable it)
 
 from pymicro import Service
 
 
+def test_the_entry_point_is_the_hook() -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+    (entry,) = project["entry-points"]["pymicro.plugins"].items()
+    plugin = importlib.import_module(entry[1]).pymicro_plugins()[0]
+    assert entry[0] == f"{plugin.kind}.{plugin.name}"
+
+
+# region find
 class Greeter:
     async def hello(self, name: str) -> str:
         return f"Hello {name}"
@@ -16,3 +26,6 @@ async def test_services_find_each_other(tmp_path: Path) -> None:
     greeter.handle(Greeter())
     async with greeter, Service("caller", environ=environ, transport="http") as caller:
         assert await caller.client.stub("greeter", Greeter).hello("John") == "Hello John"
+
+
+# endregion

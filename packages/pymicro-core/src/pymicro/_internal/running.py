@@ -34,31 +34,41 @@ async def run_until_signalled(
 ) -> None:
     """Start, run `main` or wait, and stop.
 
-    The first SIGINT or SIGTERM (or `stop`) ends `main` and drains the service; the second cuts the draining off.
+    The first SIGINT or SIGTERM (or `stop`) ends the start or `main`, and drains the service; the second cuts off what
+    still runs of `main`, and the draining.
     """
-    closing: asyncio.Task[None] | None = None
+    step: asyncio.Future[Any] | None = None
+    cut = False
 
     def signalled() -> None:
-        if stop.is_set() and closing is not None:
-            closing.cancel()
+        nonlocal cut
+        if stop.is_set():
+            cut = True
+            if step is not None:
+                step.cancel()
         stop.set()
 
     with _signals(signalled):
-        await service.start()
+        step = asyncio.create_task(service.start())
+        if not await _ended(step, stop):
+            return
         try:
-            await _main_or_stop(main, stop)
+            if main is None:
+                await stop.wait()
+            else:
+                step = asyncio.ensure_future(main())
+                await _ended(step, stop)
         finally:
-            closing = asyncio.create_task(service.stop())
-            await asyncio.wait([closing])
-        if not closing.cancelled():
-            closing.result()
+            step = asyncio.create_task(service.stop())
+            if cut:  # it has to begin, or it would close nothing
+                asyncio.get_running_loop().call_soon(step.cancel)
+            await asyncio.wait([step])
+        if not step.cancelled():
+            step.result()
 
 
-async def _main_or_stop(main: Callable[[], Awaitable[Any]] | None, stop: asyncio.Event) -> None:
-    if main is None:
-        await stop.wait()
-        return
-    work = asyncio.ensure_future(main())
+async def _ended(work: asyncio.Future[Any], stop: asyncio.Event) -> bool:
+    """Whether the work came to its own end; at `stop` it is cancelled. Raises its error."""
     stopped = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait([work, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -67,8 +77,10 @@ async def _main_or_stop(main: Callable[[], Awaitable[Any]] | None, stop: asyncio
         if not work.done():
             work.cancel()
             await asyncio.wait([work])
-    if not work.cancelled():
-        work.result()
+    if work.cancelled():
+        return False
+    work.result()
+    return True
 
 
 @contextmanager
@@ -80,13 +92,17 @@ def _signals(callback: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = [signal.getsignal(number) for number in numbers]
+    ours = []
     for number in numbers:
         try:
             loop.add_signal_handler(number, callback)
+            ours.append(number)
         except NotImplementedError:  # Windows' loops
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(callback))
     try:
         yield
     finally:
+        for number in ours:
+            loop.remove_signal_handler(number)  # or the loop would do it when it is closed, after what comes now
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -36,6 +37,7 @@ from pymicro.rpc import (
     checked,
     current,
     error_of,
+    merged,
     names,
     options,
     propagated_by,
@@ -45,6 +47,9 @@ from pymicro.transport import Transport
 
 T = TypeVar("T")
 _ID = "pymicro.client"
+
+#: Seconds: what Go reads of the `Timeout` header is an int64 of nanoseconds.
+_LONGEST: Final = 9e9
 
 
 class Parts(msgspec.Struct, kw_only=True):
@@ -238,7 +243,8 @@ class Client:
                 raise
             raise _relayed(self._late(request, seconds)) from None
         except errors.Error as error:
-            raise _relayed(error)
+            _relayed(error)
+            raise
         finally:
             self._in_flight -= 1
             interrupt.stop()
@@ -256,10 +262,10 @@ class Client:
         serving, chosen = current.get(), options.get()
         if serving is None and chosen is None and not metadata:
             return request
-        pairs = (
-            *(propagated_by(serving) if serving is not None else ()),
-            *(chosen.metadata if chosen is not None else ()),
-            *(checked(metadata) if metadata else ()),
+        pairs = merged(
+            propagated_by(serving) if serving is not None else (),
+            chosen.metadata if chosen is not None else (),
+            checked(metadata) if metadata else (),
         )
         if pairs:
             request.headers = method.head.extend(pairs)
@@ -287,7 +293,12 @@ class Client:
         failures: list[tuple[Node, Exception]] = []
         self._budget.earn()
         while True:
-            pick = await self._pick(method, failures)
+            try:
+                pick = await self._pick(method, failures)
+            except errors.NoNode as error:
+                if not failures:
+                    raise
+                raise self._failed(request, failures) from error  # the last node left, but what was tried counts
             request.node, request.peer = pick.node, pick.node.address
             request.attempt = len(failures) + 1
             began = self._clock.monotonic()
@@ -333,12 +344,14 @@ class Client:
     def _failed(self, request: Request, failures: list[tuple[Node, Exception]]) -> errors.Error:
         """What the caller is told: the error itself if a node sent it, else which nodes failed, and why."""
         last = failures[-1][1]
+        executed: errors.Executed = "no" if all(_executed(error) == "no" for _, error in failures) else "maybe"
         if isinstance(last, errors.Error):
+            last.executed = executed
             return last
-        tried = "; ".join(f"{node.id} at {node.address}: {_cause(error)}" for node, error in failures)
+        times = Counter(f"{_at(node)}: {_cause(error)}" for node, error in failures)
+        tried = "; ".join(f"{text} ({count} times)" if count > 1 else text for text, count in times.items())
         age = self._selector.age(request.service) if _method_of(request).node is None else None
         known = "" if age is None else f" (registry data is {age:.1f} s old)"
-        executed: errors.Executed = "no" if all(_executed(error) == "no" for _, error in failures) else "maybe"
         return errors.Unavailable(f"{request.service} cannot be reached: {tried}{known}", _ID, executed=executed)
 
     async def _exchange(self, request: Request) -> Response:
@@ -371,10 +384,13 @@ class Client:
     def _message(self, request: Request, method: Method, number: str, body: bytes) -> Message:
         if len(body) > self._limits.message:
             raise errors.TooLarge(f"the request of {len(body)} bytes is over the limit of {self._limits.message}", _ID)
-        headers = request.headers if method.content_type == request.content_type else method.head
+        headers = request.headers
+        if method.content_type != request.content_type:
+            headers = headers.extend(((names.CONTENT_TYPE, method.content_type),))
         fields = [(names.ID, number)]
         if request.deadline is not None:
-            fields.append((names.TIMEOUT, str(max(1, int((request.deadline - self._clock.monotonic()) * 1e9)))))
+            remaining = min(request.deadline - self._clock.monotonic(), _LONGEST)
+            fields.append((names.TIMEOUT, str(max(1, int(remaining * 1e9)))))
         if request.stream:
             fields.append((names.STREAM, number))
         return Message(headers.add(tuple(fields)), body)
@@ -397,31 +413,56 @@ class Client:
         """
         request = self._request(method, body, metadata)
         chosen, serving = options.get(), current.get()
-        limited = timeout or method.spec.options.timeout or (chosen.timeout if chosen is not None else None)
+        limited = timeout if timeout is not None else chosen.timeout if chosen is not None else None
+        if limited is None:
+            limited = method.spec.options.timeout
         if limited is not None or (serving is not None and serving.deadline is not None):
-            seconds = self._seconds(method, limited or float("inf"))
+            seconds = self._seconds(method, float("inf") if limited is None else limited)
             request.deadline = self._clock.monotonic() + seconds
         try:
-            response = await self._stream_chain(request)
+            response = await self._opened(request)
         except errors.Error as error:
-            raise _relayed(error)
+            _relayed(error)
+            raise
         items: AsyncIterator[Any] = response.body
         try:
             async for item in items:
                 yield item
         except errors.Error as error:
-            raise _relayed(error)
+            _relayed(error)
+            raise
         finally:
             close = getattr(items, "aclose", None)
             if close is not None:
                 await close()
+
+    async def _opened(self, request: Outgoing) -> Response:
+        """The stream, open before its deadline. What comes after is limited by `Outbound`."""
+        if request.deadline is None:
+            return await self._stream_chain(request)
+        seconds = request.deadline - self._clock.monotonic()
+        interrupt = Interrupt()
+        self._deadlines.start(interrupt, seconds)
+        try:
+            return await self._stream_chain(request)
+        except asyncio.CancelledError:
+            if not interrupt.caught():
+                raise
+            raise self._late(request, seconds) from None
+        finally:
+            interrupt.stop()
 
     async def _open_stream(self, request: Request) -> Response:
         """The handshake, at a node that accepts a connection. go-micro `client/rpc_client.go`, `rpc_stream.go`."""
         method = _method_of(request)
         failures: list[tuple[Node, Exception]] = []
         while True:
-            pick = await self._pick(method, failures)
+            try:
+                pick = await self._pick(method, failures)
+            except errors.NoNode as error:
+                if not failures:
+                    raise
+                raise self._failed(request, failures) from error  # the last node left, but what was tried counts
             request.node, request.peer = pick.node, pick.node.address
             try:
                 outbound = await self._handshake(request, method, pick)
@@ -439,9 +480,10 @@ class Client:
     async def _handshake(self, request: Request, method: Method, pick: Pick) -> Outbound:
         if self._pool is None:
             raise errors.Closed("the client was closed")
+        method = method.for_node(pick.node)
+        message = self._message(request, method, str(next(self._numbers)), b"")
         connection: Connection = await self._pool.dial(pick.node)
-        number = str(next(self._numbers))
-        message = self._message(request, method, number, b"")
+        request.sent = True  # type: ignore[attr-defined]  # `_method_of` made sure that it is an Outgoing
         outbound = Outbound(
             connection.socket, method, message.headers, pick, self._clock, self._deadlines, request.deadline
         )
@@ -496,6 +538,10 @@ def _outcome(error: errors.Error | errors.ConnectionFailed) -> Outcome:
 def _relayed(error: errors.Error) -> errors.Error:
     error.relayed = True
     return error
+
+
+def _at(node: Node) -> str:
+    return node.address if node.id == node.address else f"{node.id} at {node.address}"
 
 
 def _cause(error: Exception) -> str:

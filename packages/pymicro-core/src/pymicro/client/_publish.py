@@ -10,7 +10,7 @@ from pymicro.broker import Broker
 from pymicro.codec import CodecTable, Encode, EnvelopeCodec
 from pymicro.message import Message
 from pymicro.metadata import Headers
-from pymicro.rpc import Middleware, Request, Response, chain, checked, current, names, options, propagated_by
+from pymicro.rpc import Middleware, Request, Response, chain, checked, current, merged, names, options, propagated_by
 
 T = TypeVar("T")
 
@@ -64,9 +64,11 @@ class Publishing:
                 (names.CONTENT_TYPE, content_type or self._content_type),
                 (names.TOPIC, topic),
                 ("Micro-ID", str(uuid.uuid4())),
-                *(propagated_by(serving) if serving is not None else ()),
-                *(chosen.metadata if chosen is not None else ()),
-                *checked(metadata or {}),
+                *merged(
+                    propagated_by(serving) if serving is not None else (),
+                    chosen.metadata if chosen is not None else (),
+                    checked(metadata or {}),
+                ),
             ]
         )
         limit = timeout if timeout is not None else self._timeout

@@ -51,35 +51,53 @@ class Outbound(AsyncIterator[Any]):
             if self._method.spec.client_stream:
                 self._sender = asyncio.create_task(self._send_all(body), name=f"requests of {self._method.spec.name}")
             else:
-                await self._limited(self._send(body))
+                await self._limited(self._socket.send(self._message(body)))
         except BaseException:
             self._pick = None  # the caller reports the outcome of an opening that failed
             await self.aclose()
             raise
 
-    async def _send(self, value: Any) -> None:
-        data = self._method.encode(value, self._headers.get(names.ID, ""))
-        await self._socket.send(Message(self._headers, data))
+    def _message(self, value: Any) -> Message:
+        return Message(self._headers, self._method.encode(value, self._headers.get(names.ID, "")))
+
+    async def _send(self, message: Message) -> bool:
+        """Whether it went out. If not, the receiving side finds out, with the server's error if there is one."""
+        try:
+            await self._socket.send(message)
+        except (errors.ConnectionFailed, errors.Closed):
+            return False
+        return True
 
     async def _send_all(self, values: AsyncIterator[Any]) -> None:
+        """Send the requests and their end. An error of the caller's own iterator goes to the caller."""
+        try:
+            await self._send_each(values)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            await self._give_up(errors.UsageError("the stream of requests was cancelled from inside"))
+        except Exception as error:
+            await self._give_up(error)
+
+    async def _send_each(self, values: AsyncIterator[Any]) -> None:
         try:
             sent = 0
             async for value in values:
-                await self._send(value)
+                if not await self._send(self._message(value)):
+                    return
                 sent += 1
                 if sent % names.TURN == 0:
                     await asyncio.sleep(0)
-            end = self._headers.extend(((names.ERROR, names.END_OF_STREAM),))
-            await self._socket.send(Message(end, b""))
-        except errors.ConnectionFailed:
-            return  # the receiving side finds out, with the server's error if there is one
-        except Exception as error:
-            self._source_error = error
-            await self._socket.aclose()
+            await self._send(Message(self._headers.extend(((names.ERROR, names.END_OF_STREAM),)), b""))
         finally:
             close = getattr(values, "aclose", None)
             if close is not None:
                 await close()
+
+    async def _give_up(self, error: Exception) -> None:
+        self._source_error = error
+        await self._socket.aclose()
 
     _source_error: Exception | None = None
 
@@ -126,17 +144,23 @@ class Outbound(AsyncIterator[Any]):
         """Await `work` within the stream's deadline."""
         if self._deadline is None:
             return await work
+        remaining = self._deadline - self._clock.monotonic()
+        if remaining <= 0:
+            work.close()
+            raise self._late()
         interrupt = Interrupt()
-        self._deadlines.start(interrupt, self._deadline - self._clock.monotonic())
+        self._deadlines.start(interrupt, remaining)
         try:
             return await work
         except asyncio.CancelledError:
             if not interrupt.caught():
                 raise
-            text = f"the deadline of the stream {self._method.spec.name} passed"
-            raise errors.DeadlineExceeded(text, "pymicro.client") from None
+            raise self._late() from None
         finally:
             interrupt.stop()
+
+    def _late(self) -> errors.DeadlineExceeded:
+        return errors.DeadlineExceeded(f"the deadline of the stream {self._method.spec.name} passed", "pymicro.client")
 
     async def _finish(self, outcome: Outcome, error: Exception | None = None) -> None:
         self._ended = True

@@ -6,10 +6,11 @@ import asyncio
 import atexit
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pymicro.client._method import Method, Target
-from pymicro.errors import InvalidHandler, UsageError
+from pymicro.errors import InternalServerError, InvalidHandler, UsageError
 from pymicro.rpc import EndpointSpec, endpoints_of
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _client_stream(client: Client, prepared: _Prepared) -> Callable[..., Any]:
                 return response
         finally:
             await responses.aclose()
-        raise UsageError(f"{prepared.get().spec.name} ended without a response")
+        raise InternalServerError(f"{prepared.get().spec.name} ended without a response", "pymicro.client")
 
     return upload
 
@@ -136,12 +137,14 @@ class _Portal:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._services: list[Any] = []
+        self._opening = asyncio.Lock()
+        self._unready: set[Client] = set()
 
     def run(self, client: Client, work: Callable[[], Awaitable[T]]) -> T:
         """Run `work()` in the loop that the client is open in, opening its service here if it is in none."""
         _refuse_in_loop()
         loop = client.loop
-        if loop is None:
+        if loop is None or client in self._unready:
             loop = self._start()
             self._submit(loop, self._open(client))
         return self._submit(loop, _awaited(work))
@@ -155,10 +158,15 @@ class _Portal:
             raise
 
     async def _open(self, client: Client) -> None:
-        if client.loop is None and client.opener is not None:
-            service = client.opener()
-            await service.__aenter__()
-            self._services.append(service)
+        async with self._opening:  # threads that come meanwhile wait here
+            if client.loop is None and client.opener is not None:
+                service = client.opener()
+                self._unready.add(client)
+                try:
+                    await service.__aenter__()
+                finally:
+                    self._unready.discard(client)
+                self._services.append(service)
 
     def _start(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -173,14 +181,17 @@ class _Portal:
         loop = self._loop
         if loop is None:
             return
-        self._submit(loop, self._close())
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        try:
+            self._submit(loop, self._close())
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
 
     async def _close(self) -> None:
-        for service in self._services:
-            await service.__aexit__(None, None, None)
+        async with AsyncExitStack() as stack:
+            for service in self._services:
+                stack.push_async_exit(service)
 
 
 async def _awaited(work: Callable[[], Awaitable[T]]) -> T:

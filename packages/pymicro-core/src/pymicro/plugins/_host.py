@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
+from pymicro._internal import complaint
 from pymicro._internal.logs import log
 from pymicro.errors import ConfigurationError, PluginConflict, PluginFailed, PymicroError, UnknownPlugin
 from pymicro.plugins._build import ServiceView
@@ -254,7 +255,11 @@ def enable(module: ModuleType | str) -> None:
         PluginConflict: another implementation has the same kind and name.
         PluginFailed, PluginIncompatible: the module's hooks are wrong.
     """
-    HOST.enable(module)
+    try:
+        HOST.enable(module)
+    except ConfigurationError:
+        complaint.install()  # this runs while modules are imported, before a service could have done it
+        raise
 
 
 def load(plugin: Plugin) -> Any:

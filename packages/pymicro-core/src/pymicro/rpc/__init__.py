@@ -1,7 +1,7 @@
 """What client and server share: requests, middleware, endpoints, errors in headers."""
 
 from pymicro.rpc import _names as names
-from pymicro.rpc._context import CallOptions, Context, call_options, context, current, options, propagated_by
+from pymicro.rpc._context import CallOptions, Context, call_options, context, current, merged, options, propagated_by
 from pymicro.rpc._deadline import Deadlines, Interrupt
 from pymicro.rpc._endpoint import EndpointOptions, EndpointSpec, endpoint, endpoints_of
 from pymicro.rpc._errors import error_fields, error_of, from_exception, is_end
@@ -33,6 +33,7 @@ __all__ = [
     "error_of",
     "from_exception",
     "is_end",
+    "merged",
     "names",
     "options",
     "propagated_by",

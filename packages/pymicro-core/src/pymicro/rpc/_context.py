@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -92,7 +93,7 @@ def call_options(
     """Set options for the calls made inside the block.
 
     Args:
-        metadata: headers to send; inner blocks add to outer ones.
+        metadata: headers to send; inner blocks add to outer ones, and win where a name is the same.
         timeout: seconds for each call; None keeps what an outer block or the client says. It never outlives the
             deadline of the call that is being served.
         propagate: whether the callee's own calls carry the metadata on, too (as W3C baggage does for values).
@@ -106,7 +107,7 @@ def call_options(
     pairs = checked(metadata or {})
     if propagate and pairs:
         pairs = (*pairs, (PROPAGATE, ",".join(name for name, _ in pairs)))
-    token = options.set(CallOptions(outer.metadata + pairs, outer.timeout if timeout is None else timeout))
+    token = options.set(CallOptions(merged(outer.metadata, pairs), outer.timeout if timeout is None else timeout))
     try:
         yield
     finally:
@@ -124,10 +125,21 @@ def propagated_by(request: Request) -> tuple[tuple[str, str], ...]:
     names = headers.lowered.get("propagate")
     if not names:
         return pairs
-    marked = [name.strip() for name in names.split(",")]
-    kept = [(name, headers[name]) for name in marked if name in headers and not is_reserved(name) and _may_travel(name)]
-    return (*pairs, *kept, (PROPAGATE, names))
+    marked = {name.strip().lower(): name.strip() for name in names.split(",")}.values()  # each once
+    kept = [(name, headers[name]) for name in marked if name in headers and _may_travel(name)]
+    return (*pairs, *kept, (PROPAGATE, ",".join(name for name, _ in kept)))
 
 
 def _may_travel(name: str) -> bool:
-    return name.lower() != "authorization"
+    return not is_reserved(name) and name.lower() not in ("authorization", "propagate", *TRACE_HEADERS)
+
+
+def merged(*groups: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The pairs of all groups. Of one name the last counts, but what is marked in one group stays marked."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, value in itertools.chain(*groups):
+        lower = name.lower()
+        if lower == "propagate" and lower in found:
+            value = f"{found[lower][1]},{value}"
+        found[lower] = (name, value)
+    return tuple(found.values())

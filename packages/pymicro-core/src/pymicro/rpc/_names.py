@@ -42,6 +42,13 @@ RESERVED: Final = frozenset(
         "Transfer-Encoding",
         "Accept",
         "User-Agent",
+        "Content-Encoding",
+        "Expect",
+        "Keep-Alive",
+        "Proxy-Connection",
+        "TE",
+        "Trailer",
+        "Upgrade",
     )
 )
 

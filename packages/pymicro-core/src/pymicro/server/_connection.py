@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pymicro import errors
 from pymicro._internal.logs import log
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _ENDED = Headers([(names.ERROR, names.END_OF_STREAM)])
 _CLOSE = (names.CONNECTION, "close")
+
+#: Seconds that a connection over the limit has for the message that is refused.
+_REFUSAL: Final = 1.0
 
 
 class Connection:
@@ -47,7 +50,7 @@ class Connection:
                 message = await self._socket.recv()
             except errors.Error as error:  # over a limit: there is one answer left to give
                 self._server.stats.errors += 1
-                await self._reply(None, message=None, error=error)
+                await self._reply(None, None, error, closing=True)
                 return
             except (errors.ConnectionFailed, errors.Closed):
                 return
@@ -55,10 +58,18 @@ class Connection:
                 return
 
     async def refuse(self, error: errors.Error) -> None:
-        """Answer the first message with `error`, whatever it is."""
-        with suppress(errors.ConnectionFailed, errors.Closed, errors.Error):
-            message = await self._socket.recv()
-            await self._reply(None, message, error)
+        """Answer the first message with `error`, whatever it is. A peer that sends none is not waited for long."""
+        interrupt = Interrupt()
+        self._server.deadlines.start(interrupt, _REFUSAL)
+        try:
+            with suppress(errors.ConnectionFailed, errors.Closed, errors.Error):
+                message = await self._socket.recv()
+                await self._reply(None, message, error, closing=True)
+        except asyncio.CancelledError:
+            if not interrupt.caught():
+                raise
+        finally:
+            interrupt.stop()
 
     async def _serve_one(self, message: Message) -> bool:
         """Serve one request; whether the connection goes on."""
@@ -104,7 +115,7 @@ class Connection:
         if isinstance(codec, EnvelopeCodec):  # go-micro's oldest peers name the endpoint in the body only
             name = codec.unwrap_request(message.body)[0].endpoint
         binding = server.endpoint(name).binding(content_type, server.codecs)
-        if binding.envelope is None:
+        if binding.envelope is None or binding.endpoint.stream:  # the handshake of a stream has no body to read
             return binding, None, message.body
         envelope, body = binding.envelope.unwrap_request(message.body)
         return binding, envelope, body
@@ -113,14 +124,14 @@ class Connection:
         try:
             result = await self._limited(self._call(binding, message, body), message)
             encoded = binding.encode(result)
+            if binding.envelope is not None and envelope is not None:
+                encoded = binding.envelope.wrap_response(Envelope(id=envelope.id), encoded)
             if len(encoded) > self._server.limits.message:
                 raise errors.TooLarge(f"the reply of {len(encoded)} bytes is over the limit", executed="maybe")
         except CallerGone:
             return False
         except Exception as error:
             return await self._reply(binding, message, self._failure(binding, error), envelope)
-        if binding.envelope is not None and envelope is not None:
-            encoded = binding.envelope.wrap_response(Envelope(id=envelope.id), encoded)
         return await self._send(Message(self._head(binding.head, message), encoded))
 
     async def _call(self, binding: Binding, message: Message, body: bytes) -> Any:
@@ -149,9 +160,12 @@ class Connection:
         timeout = self._server.timeout_of(message)
         if timeout is not None:
             self._server.deadlines.start(interrupt, timeout)
-        if not self._socket.connected:
-            interrupt.fire("disconnect")
         try:
+            if not self._socket.connected:
+                if self._inbound is None:
+                    work.close()
+                    raise CallerGone("the caller went away", self._socket.remote)
+                self._caller_gone()
             return await InContext(work)
         except asyncio.CancelledError:
             if not interrupt.caught():
@@ -186,13 +200,15 @@ class Connection:
             error = errors.TooManyRequests(f"{server.streams} streams are open, the limit", server.name)
             return await self._reply(binding, message, error)
         server.streams += 1
-        self._inbound = Inbound(self._socket, binding.decode)
+        self._inbound = Inbound(self._socket, binding.read)
         try:
             await self._limited(self._stream(binding, message, self._inbound), message)
         except CallerGone:
             return False
         except Exception as error:
-            await self._reply(binding, message, self._failure(binding, error))
+            failure = self._failure(binding, error)
+            failure.executed = "maybe"
+            await self._reply(binding, message, failure)
         else:
             await self._send(Message(self._head(_ENDED, message), b""))
         finally:
@@ -206,15 +222,15 @@ class Connection:
         spec = binding.endpoint.spec
         body: Any = inbound if spec.client_stream else await inbound.first(takes=spec.takes)
         response = await binding.endpoint.call(self._request(binding, message, body))
-        head = self._head(binding.head, message)
+        head, number = self._head(binding.head, message), message.headers.get(names.ID, "")
         if not spec.server_stream:
-            await self._push(Message(head, binding.encode(response.body)))
+            await self._push(Message(head, binding.write(response.body, number)))
             return
         items: AsyncIterator[Any] = response.body
         try:
             sent = 0
             async for item in items:
-                await self._push(Message(head, binding.encode(item)))
+                await self._push(Message(head, binding.write(item, number)))
                 sent += 1
                 if sent % names.TURN == 0:
                     await asyncio.sleep(0)
@@ -235,8 +251,8 @@ class Connection:
             error = await self._limited(self._server.events.dispatch(topic, message), message)
         except CallerGone:
             return False
-        except errors.DeadlineExceeded as late:
-            error = late
+        except Exception as failed:  # the deadline passed, or a subscriber was cancelled from inside
+            error = from_exception(failed, self._server.name, topic, self._server.logger)
         return await self._reply(None, message, error)
 
     # replies
@@ -256,15 +272,28 @@ class Connection:
         message: Message | None,
         error: errors.Error | None,
         envelope: Envelope | None = None,
+        *,
+        closing: bool = False,
     ) -> bool:
-        """Answer with an error, or with an empty body; whether it could be sent."""
+        """Answer with an error, or with an empty body; whether it could be sent. `closing`: the last on the socket."""
+        if error is not None:
+            error = self._within_limits(error)
         fields = error_fields(error) if error is not None else ()
+        if closing and not self._server.draining:
+            fields = (*fields, _CLOSE)
         head = (binding.head if binding else Headers()).extend(fields)
         body = b""
         if binding is not None and binding.envelope is not None and error is not None:
             text = errors.to_wire(error)
             body = binding.envelope.wrap_response(Envelope(id=envelope.id if envelope else "", error=text), b"")
         return await self._send(Message(self._head(head, message) if message else head, body))
+
+    def _within_limits(self, error: errors.Error) -> errors.Error:
+        """The error itself, or where its headers would be refused one of the same class with less to say."""
+        limit = self._server.limits.headers
+        if sum(len(value.encode()) for _, value in error_fields(error)) <= limit // 2:
+            return error
+        return errors.from_code(error.code, error.detail[: limit // 16], error.id[:100], executed=error.executed)
 
     async def _send(self, message: Message) -> bool:
         try:

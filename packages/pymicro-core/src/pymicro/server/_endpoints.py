@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from pymicro.codec import Codec, CodecTable, Decode, Encode, EnvelopeCodec
-from pymicro.errors import BadRequest, InternalServerError, InvalidHandler
+from pymicro.codec import Codec, CodecTable, Decode, Encode, Envelope, EnvelopeCodec
+from pymicro.errors import BadRequest, Error, InternalServerError, InvalidHandler
 from pymicro.metadata import Headers
 from pymicro.rpc import Call, EndpointSpec, Middleware, Request, Response, chain, endpoints_of, names
 from pymicro.server._threads import Threads
+
+_MAX_BINDINGS: Final = 32
 
 
 class Binding:
@@ -39,6 +41,24 @@ class Binding:
             raise BadRequest(f"{endpoint.spec.name} cannot be called as {content_type}: {error}") from error
         self.envelope = codec if isinstance(codec, EnvelopeCodec) else None
         self.head = Headers([(names.CONTENT_TYPE, content_type)])
+
+    def read(self, body: bytes) -> Any:
+        """Read one request of a stream, envelope and all.
+
+        Raises:
+            BadRequest: it does not fit the endpoint's type.
+        """
+        return self.decode(body if self.envelope is None else self.envelope.unwrap_request(body)[1])
+
+    def write(self, value: Any, number: str) -> bytes:
+        """Write one response of the stream with the id `number`, envelope and all.
+
+        Raises:
+            BadRequest: the envelope cannot hold the id.
+            InternalServerError: as `encode`.
+        """
+        data = self.encode(value)
+        return data if self.envelope is None else self.envelope.wrap_response(Envelope(id=number), data)
 
     def encode(self, value: Any) -> bytes:
         """Write one response.
@@ -87,7 +107,8 @@ class Endpoint:
         found = self._bindings.get(content_type)
         if found is None:
             found = Binding(self, codecs.get(content_type), content_type)
-            self._bindings[content_type] = found
+            if len(self._bindings) < _MAX_BINDINGS:  # callers may add any parameter to a content type
+                self._bindings[content_type] = found
         return found
 
 
@@ -103,14 +124,27 @@ def _invoker(spec: EndpointSpec, method: Callable[..., Any], threads: Callable[[
     if not spec.takes:
 
         async def without_request(request: Request) -> Response:
-            return Response(await method())
+            try:
+                return Response(await method())
+            except Error as error:
+                _ran(error)
+                raise
 
         return without_request
 
     async def unary(request: Request) -> Response:
-        return Response(await method(request.body))
+        try:
+            return Response(await method(request.body))
+        except Error as error:
+            _ran(error)
+            raise
 
     return unary
+
+
+def _ran(error: Error) -> None:
+    """An error that came out of a handler, which therefore ran: its own failed calls may say otherwise of theirs."""
+    error.executed = "maybe"
 
 
 def _streaming(spec: EndpointSpec, method: Callable[..., Any], threads: Callable[[], Threads]) -> Call:
@@ -128,7 +162,11 @@ def _streaming(spec: EndpointSpec, method: Callable[..., Any], threads: Callable
 
 def _threaded(spec: EndpointSpec, method: Callable[..., Any], threads: Callable[[], Threads]) -> Call:
     async def call(request: Request) -> Response:
-        return Response(await threads().run(method, *((request.body,) if spec.takes else ())))
+        try:
+            return Response(await threads().run(method, *((request.body,) if spec.takes else ())))
+        except Error as error:
+            _ran(error)
+            raise
 
     return call
 
@@ -147,11 +185,11 @@ async def _stepped(items: Iterator[Any], threads: Threads) -> AsyncIterator[Any]
                 return
             yield item
     finally:
-        if step is not None and not step.done():
-            await asyncio.wait([step])  # a generator that runs cannot be closed
         close = getattr(items, "close", None)
-        if close is not None:
-            await threads.run(close)
+        if close is not None and step is not None:
+            closing = threads.after(step, close)  # a generator that runs cannot be closed
+            if step.done():
+                await closing
 
 
 def bind(handler: object, interface: type[Any] | None, name: str | None, *, internal: bool = False) -> list[Endpoint]:

@@ -33,7 +33,7 @@ class Inbound(AsyncIterator[Any]):
         self._decode = decode
         self._rest: deque[Message] = deque()
         self._receiving = False
-        self._gone = False
+        self._gone: Interrupt | None = None
         self._collector: asyncio.Task[None] | None = None
         self.ended = False
 
@@ -48,6 +48,8 @@ class Inbound(AsyncIterator[Any]):
             return self._decode(b"")
         finally:
             self.ended = True  # what the handler waits for now is not the caller's next message
+            if self._gone is not None:  # later, because the task that runs here cannot be cancelled at once
+                asyncio.get_running_loop().call_soon(self._gone.fire, "disconnect")
 
     def __aiter__(self) -> Inbound:
         return self
@@ -70,8 +72,6 @@ class Inbound(AsyncIterator[Any]):
             await asyncio.wait([self._collector])
         if self._rest:
             return self._rest.popleft()
-        if self._gone:
-            raise CallerGone("the caller went away", self._socket.remote)
         self._receiving = True
         try:
             return await self._socket.recv()
@@ -79,15 +79,19 @@ class Inbound(AsyncIterator[Any]):
             raise CallerGone("the caller went away", self._socket.remote) from error
         finally:
             self._receiving = False
+            self._look_ahead()
 
     def caller_gone(self, interrupt: Interrupt) -> None:
         """Find out whether the caller ended the stream before it went; if not, interrupt the handler.
 
-        A handler that waits for the next message finds out by itself.
+        A handler that waits for the next message gets what there is first.
         """
-        self._gone = True
-        if not self._receiving and self._collector is None:
-            self._collector = asyncio.get_running_loop().create_task(self._collect(interrupt))
+        self._gone = interrupt
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        if self._gone is not None and not self._receiving and self._collector is None:
+            self._collector = asyncio.get_running_loop().create_task(self._collect(self._gone))
 
     async def _collect(self, interrupt: Interrupt) -> None:
         """Take what the socket still holds, which is bounded by `Limits.buffer`."""

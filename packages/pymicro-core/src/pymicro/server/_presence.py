@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from pymicro._internal.logs import log
 from pymicro.clock import Clock
-from pymicro.errors import ConnectionFailed
 from pymicro.record import ServiceRecord
 from pymicro.registry import Registration, Registry
 from pymicro.server._options import ServerOptions
@@ -72,15 +71,19 @@ class Presence:
     async def _register(self, *, first: bool) -> None:
         try:
             self._registration = await self._registry.register(self._record, ttl=self._options.register_ttl)
-        except ConnectionFailed as error:
+        except Exception as error:  # a plugin may fail in any way, and the checks must go on
             if first:
                 raise
             log(self._logger, logging.ERROR, "registry refused", service=self._record.name, error=str(error))
 
     async def _withdraw(self) -> None:
         registration, self._registration = self._registration, None
-        if registration is not None:
+        if registration is None:
+            return
+        try:
             await registration.aclose()
+        except Exception as error:  # the registry forgets by its TTL; what is in flight must still be drained
+            log(self._logger, logging.ERROR, "cannot deregister", service=self._record.name, error=repr(error))
 
     def reasons(self) -> dict[str, str]:
         """Why the service is not ready, by check; empty when it is."""

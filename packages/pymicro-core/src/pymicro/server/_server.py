@@ -160,8 +160,9 @@ class Server:
         """Why a message is not served at all; None when it is."""
         if self._state == "refusing":
             return errors.Unavailable("the node is shutting down", self.name, executed="no")
-        if self.in_flight >= self.options.max_requests:
-            return errors.TooManyRequests(f"{self.in_flight} requests are in flight, the limit", self.name)
+        if self.in_flight - self.streams >= self.options.max_requests:
+            calls = self.in_flight - self.streams
+            return errors.TooManyRequests(f"{calls} requests are in flight, the limit", self.name)
         return None
 
     def timeout_of(self, message: Message) -> float | None:
@@ -246,13 +247,18 @@ class Server:
         try:
             await self._drain()
         finally:
-            if self._listener is not None:
-                await self._listener.aclose()
-            await self.events.aclose()
-            self.deadlines.close()
-            if self._threads is not None:
-                self._threads.close()
-            self._state, self.node, self._listener, self._presence = "stopped", None, None, None
+            try:
+                await self._close()
+            finally:
+                self._state, self.node, self._listener, self._presence = "stopped", None, None, None
+
+    async def _close(self) -> None:
+        if self._listener is not None:
+            await self._listener.aclose()
+        await self.events.aclose()
+        self.deadlines.close()
+        if self._threads is not None:
+            await self._threads.aclose()
 
     async def _drain(self) -> None:
         self._state = "draining"

@@ -8,7 +8,7 @@ import inspect
 import logging
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -22,6 +22,8 @@ from pymicro.rpc import Middleware, Request, Response, chain, current, from_exce
 from pymicro.rpc import describe as describe_type
 from pymicro.server._options import ServerOptions
 from pymicro.server._threads import Threads
+
+_MAX_DECODERS: Final = 32
 
 
 class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
@@ -259,7 +261,9 @@ class _Event:
         if decode is None:
             codec = self._codecs.get(content_type)
             inner = codec.inner if isinstance(codec, EnvelopeCodec) else codec
-            decode = self._decoders[content_type] = inner.decoder(self._subscriber.type)
+            decode = inner.decoder(self._subscriber.type)
+            if len(self._decoders) < _MAX_DECODERS:  # publishers may add any parameter to a content type
+                self._decoders[content_type] = decode
         return decode(delivery.message.body)
 
     async def _invoke(self, request: Request) -> Response:

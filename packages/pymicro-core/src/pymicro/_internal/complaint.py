@@ -1,0 +1,33 @@
+"""Mistakes of set-up are told in a few lines, not in a traceback through pymicro's inside."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
+
+from pymicro.errors import ConfigurationError, PymicroError
+
+_HERE = str(Path(__file__).parent.parent)
+
+
+def complain(error: PymicroError) -> None:
+    """Write what is wrong to stderr."""
+    sys.stderr.write(f"error: {error}\n")
+
+
+def install() -> None:
+    """Tell uncaught configuration errors that way, with the user's line. Leaves a hook of the program's own alone."""
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _hook
+
+
+def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not isinstance(error, ConfigurationError):
+        sys.__excepthook__(kind, error, trace)
+        return
+    complain(error)
+    frames = [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith((_HERE, "<frozen"))]
+    if frames:
+        sys.stderr.write(f"  at {frames[-1].filename}:{frames[-1].lineno}: {frames[-1].line}\n")
