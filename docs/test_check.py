@@ -78,5 +78,46 @@ def test_generated_parts(check: ModuleType, tmp_path: Path) -> None:
     assert list(check.stale_parts(tmp_path, {page: filled}, {})) == ["a.md: no plugin registry.x with options"]
 
 
+@pytest.fixture
+def snippets(tmp_path: Path) -> Path:
+    """A repository with a program that has a region."""
+    (tmp_path / "a.py").write_text("one = 1\n\n\n# region f\ndef f() -> int:\n    return one\n\n\n# endregion\n")
+    (tmp_path / "docs").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [("a.py", "one = 1\n\n\ndef f() -> int:\n    return one\n"), ("a.py#f", "def f() -> int:\n    return one\n")],
+)
+def test_snippets_show_files(check: ModuleType, snippets: Path, source: str, code: str) -> None:
+    page = snippets / "docs" / "a.md"
+    filled = check.generated(f"<!-- snippet: {source} -->\n```python\nold\n```\n", {}, snippets)
+
+    assert filled == f"<!-- snippet: {source} -->\n```python\n{code}```\n"
+    assert check.generated(filled, {}, snippets) == filled
+    assert list(check.broken_snippets(snippets, {page: filled})) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("<!-- snippet: b.py -->\n```python\n```\n", "b.py#: no such file or region"),
+        ("<!-- snippet: a.py#g -->\n```python\n```\n", "a.py#g: no such file or region"),
+        ("<!-- snippet: a.py -->\n\n```text\n```\n", "a snippet's comment stands right above a code block"),
+        ("```python\n```\n", "a block of Python that is no snippet, so nobody runs it"),
+    ],
+)
+def test_broken_snippets(check: ModuleType, snippets: Path, text: str, fault: str) -> None:
+    assert list(check.broken_snippets(snippets, {snippets / "docs" / "a.md": text})) == [f"docs/a.md: {fault}"]
+
+
+def test_tables_of_errors(check: ModuleType) -> None:
+    filled = check.generated("<!-- errors under UsageError -->\n<!-- end of errors -->\n", {})
+
+    assert "| `Closed` | `UsageError` | The object was closed, or was not opened. |\n" in filled
+    assert check.generated(filled, {}) == filled
+
+
 def test_the_reference_is_up_to_date(check: ModuleType) -> None:
     assert check.REFERENCE.read_text(encoding="utf-8") == check.reference_page()

@@ -4,13 +4,14 @@ from greeter import Greeter, HelloRequest
 from pymicro import Request, Response, Service, errors
 from pymicro.rpc import Call
 
-token = ""
 
+class AddToken:
+    token = ""
 
-async def add_token(request: Request, next: Call) -> Response:
-    if token:
-        request.add_metadata({"Authorization": f"Bearer {token}"})
-    return await next(request)
+    async def __call__(self, request: Request, next: Call) -> Response:
+        if self.token:
+            request.add_metadata({"Authorization": f"Bearer {self.token}"})
+        return await next(request)
 
 
 async def show_attempt(request: Request, next: Call) -> Response:
@@ -19,18 +20,18 @@ async def show_attempt(request: Request, next: Call) -> Response:
     return await next(request)
 
 
+add_token = AddToken()
 service = Service("greeter.client")
 service.client.use(calls=[add_token], attempts=[show_attempt])
 
 
 async def main() -> None:
-    global token
     greeter = service.client.stub("greeter", Greeter)
     try:
         await greeter.hello(HelloRequest(name="John"))
     except errors.Unauthorized as error:
         print("refused:", error.detail)
-    token = "secret-of-ann"
+    add_token.token = "secret-of-ann"
     print((await greeter.hello(HelloRequest(name="John"))).greeting)
 
 

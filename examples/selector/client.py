@@ -26,7 +26,7 @@ async def all_at_once(where: Where) -> str:
 
 
 def counted(answers: Sequence[str]) -> str:
-    return ", ".join(f"{server} {count} times" for server, count in sorted(Counter(answers).items()))
+    return ", ".join(f"{count} by {server}" for server, count in sorted(Counter(answers).items()))
 
 
 async def main() -> None:

@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import pytest
 
-pytest_plugins = ["pytester"]
-
 #: What touches sockets runs on both event loops.
 BOTH_LOOPS = {"test_faults.py", "test_leaks.py", "test_broken_networks.py", "test_mesh.py"}
 

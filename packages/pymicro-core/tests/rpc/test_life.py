@@ -326,8 +326,13 @@ async def test_a_plain_generator_that_does_not_return_meets_its_deadline(service
 
 
 def test_threads_that_open_a_service_together_share_it() -> None:
-    for _ in range(5):
-        stub: Any = alone().client.blocking.stub("echo", Echo)
+    class Slow(MemoryRegistry):
+        async def _open(self) -> None:
+            await super()._open()
+            await asyncio.sleep(0.01)
+
+    for _ in range(2):
+        stub: Any = alone(lambda build: Slow(None, build)).client.blocking.stub("echo", Echo)
         barrier = threading.Barrier(8)
         said: list[Any] = []
 

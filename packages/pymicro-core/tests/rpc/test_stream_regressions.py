@@ -226,7 +226,8 @@ async def test_an_error_while_the_requests_are_closed_is_told(service: Make) -> 
             raise LookupError("mine")
 
     async with service("numbers", Numbers()) as one:
-        await asyncio.wait([asyncio.ensure_future(stub(one).total(Bad()))])
+        with pytest.raises(LookupError, match="mine"):
+            await asyncio.wait_for(stub(one).total(Bad()), 3)
 
 
 async def test_opening_a_stream_is_limited_by_its_deadline(service: Make, mesh: Any) -> None:

@@ -313,8 +313,8 @@ class HttpSocket(asyncio.Protocol, Socket):
 
     @property
     def head_pending(self) -> bool:
-        """Whether the rest of a request's head is awaited."""
-        return self._open and self._parser.in_head
+        """Whether the rest of a request's head is awaited from the peer, and not from this side, which stopped reading."""
+        return self._open and not self._reading_paused and self._parser.in_head
 
     @property
     def received(self) -> int:

@@ -47,6 +47,7 @@ class Pool:
         self._dial_timeout = dial_timeout
         self._idle: dict[str, list[Connection]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def acquire(self, node: Node) -> Connection:
         """A connected socket to `node`: an idle one, or a new one.
@@ -71,7 +72,7 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         """Keep the connection for the next call, or close it when there are enough."""
-        if not connection.socket.connected:
+        if self._closed or not connection.socket.connected:
             self.discard(connection)
             return
         idle = self._idle.get(connection.address)
@@ -101,7 +102,8 @@ class Pool:
             self.discard(connection)
 
     async def aclose(self) -> None:
-        """Close every idle connection and wait for those that are closing."""
+        """Close every idle connection and wait for those that are closing; those in use are closed on their return."""
+        self._closed = True
         for connections in [*self._idle.values()]:
             for connection in connections:
                 self.discard(connection)

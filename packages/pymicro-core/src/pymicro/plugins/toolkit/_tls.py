@@ -93,7 +93,7 @@ class TLSContext:
     def _build(self) -> ssl.SSLContext:
         server = self._side == "server"
         if server and self._tls.cert is None:
-            raise ConfigurationError("TLS is on, and a server needs a certificate: set its certificate and key files")
+            raise ConfigurationError("TLS is on, and a server needs a certificate: set --tls_cert and --tls_key")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self._alpn:
