@@ -460,6 +460,7 @@ async def test_requests_over_the_limit_get_429(service: Make) -> None:
         await until(lambda: slow.server.in_flight == 2)
         with pytest.raises(errors.TooManyRequests):
             await caller.client.call("slow", "Slow.Wait")
+        assert (await caller.client.call("slow", "Debug.Health"))["status"] == "ok"
         gate.set()
         await asyncio.gather(*calls)
 
