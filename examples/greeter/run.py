@@ -9,7 +9,8 @@ HERE = Path(__file__).parent
 
 def main() -> int:
     flags = sys.argv[1:]
-    server = subprocess.Popen([sys.executable, HERE / "server.py", *flags], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, HERE / "server.py", *flags, "--log_level=info"]  # for the line that is waited for
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         if not started(server):
             return server.wait() or 1

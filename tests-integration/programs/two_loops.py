@@ -42,10 +42,11 @@ def run() -> None:
     one, two = f"{os.environ['NODE_NAME']}-one", f"{os.environ['NODE_NAME']}-two"
     both = threading.Barrier(2, timeout=40)
     answers: dict[str, int] = {}
-    threads = [
-        threading.Thread(target=lambda names: asyncio.run(main(*names, both, answers)), args=(names,))
-        for names in ((one, two), (two, one))
-    ]
+
+    def run_loop(name: str, other: str) -> None:
+        asyncio.run(main(name, other, both, answers))
+
+    threads = [threading.Thread(target=run_loop, args=names) for names in ((one, two), (two, one))]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -7,27 +7,27 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from pymicro._composition import Composition
 from pymicro._internal.complaint import complain, install
 from pymicro._internal.logs import log
 from pymicro._internal.running import run_until_signalled, runner
-from pymicro.broker import Broker, RetryPolicy, Subscription
+from pymicro.broker import RetryPolicy, Subscription
 from pymicro.client import Client, Publisher, Publishing
 from pymicro.client import Parts as ClientParts
 from pymicro.clock import Clock, SystemClock
-from pymicro.codec import CodecTable, EnvelopeCodec
+from pymicro.codec import EnvelopeCodec
 from pymicro.errors import ConfigurationError, PymicroError, UsageError
-from pymicro.plugins import Build, Identity
-from pymicro.plugins._host import HOST, load
-from pymicro.plugins.toolkit import Component
+from pymicro.plugins import Identity
+from pymicro.plugins._host import HOST
 from pymicro.rpc import Middleware, names
 from pymicro.server import Health, Server, subscriber
 from pymicro.server import Parts as ServerParts
-from pymicro.settings import Choice, HelpRequested, Settings
+from pymicro.settings import HelpRequested, Settings
 
 T = TypeVar("T")
 
@@ -72,8 +72,7 @@ class Service:
         self._settings: Settings | None = None
         self._stack: AsyncExitStack | None = None
         self._turn: asyncio.Future[None] | None = None  # set while a start or a stop is under way
-        self._components: dict[tuple[str, str], Any] = {}
-        self._opening: dict[str, asyncio.Task[Broker]] = {}
+        self._composition: Composition | None = None
         self._publishing: Publishing | None = None
         self._event_middleware: list[Middleware] = []
         self._configured = False
@@ -109,7 +108,7 @@ class Service:
             broker: the instance's name; empty for the default one.
             retry: how often and when an event comes again; None for `RetryPolicy()`.
             native: the broker plugin's own subscription options; None for none.
-            concurrency: events at work at a time; None for `--subscriber_concurrency`.
+            concurrency: events at work at a time; None for `--server_subscriber_concurrency`.
             prefetch: events taken ahead; None for a number that fits the concurrency.
 
         Raises:
@@ -196,8 +195,10 @@ class Service:
             type: of one event; `delivery.value` has it.
             manual: whether the loop settles each delivery itself.
         """
-        source = await self._broker(broker)
-        codecs = self._codecs
+        if self._composition is None:
+            raise UsageError("the service is not running: subscribe inside 'async with service'")
+        source = await self._composition.broker(broker)
+        codecs = self._composition.codecs
 
         def decode(delivery: Any) -> T:
             content_type = delivery.message.headers.get(names.CONTENT_TYPE, names.DEFAULT_CONTENT_TYPE)
@@ -335,104 +336,42 @@ class Service:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings = self.settings
-        self._identity = Identity(
-            name=self.name, version=settings.server.version, id=settings.server.id or str(uuid.uuid4())
-        )
-        self._codecs = CodecTable([self._codec_entry(choice) for choice in settings.codecs])
-        for kind, instance in _opening_order(settings.choices):
-            await self._open_one(stack, settings.choices[kind, instance])
-        selector, transport = self._components["selector", ""], self._components["transport", ""]
+        identity = Identity(name=self.name, version=settings.server.version, id=settings.server.id or str(uuid.uuid4()))
+        self._composition = composition = Composition(settings, identity, self._clock)
+        await stack.enter_async_context(composition)
         self.client.open(
             ClientParts(
-                build=self._build("client", ""),
+                build=composition.build("client"),
                 options=settings.client,
-                transport=transport,
-                selector=selector,
-                codecs=self._codecs,
+                transport=composition.get("transport"),
+                selector=composition.get("selector"),
+                codecs=composition.codecs,
             )
         )
         stack.push_async_callback(self.client.aclose)
-        timeout = self._build("broker", "").timeout
         self._publishing = Publishing(
-            self.name, self._codecs, settings.client.content_type, timeout, self._broker, self._event_middleware
+            self.name,
+            composition.codecs,
+            settings.client.content_type,
+            composition.build("broker").timeout,
+            composition.broker,
+            self._event_middleware,
         )
         if self.server.serves:
-            await self._serve(transport)
+            await self._serve(composition)
 
-    async def _serve(self, transport: Any) -> None:
-        wanted = {"", *(each.broker for each in self.server.events.subscribers)}
-        brokers = {name: await self._broker(name) for name in wanted if name or self.server.events}
+    async def _serve(self, composition: Composition) -> None:
+        brokers = {each.broker: await composition.broker(each.broker) for each in self.server.events.subscribers}
         await self.server.start(
             ServerParts(
-                build=self._build("server", ""),
+                build=composition.build("server"),
                 options=self.settings.server,
-                transport=transport,
-                registry=self._components["registry", ""],
-                codecs=self._codecs,
+                transport=composition.get("transport"),
+                registry=composition.get("registry"),
+                codecs=composition.codecs,
                 brokers=brokers,
             )
         )
-
-    def _codec_entry(self, choice: Choice) -> tuple[tuple[str, ...], Callable[[], Any], str]:
-        plugin = choice.plugin
-        if plugin is None:
-            raise ConfigurationError("codecs are chosen by name")
-        build = self._build("codec", "")
-        if choice.optional:
-            return plugin.content_types, lambda: load(plugin)(choice.options, build), plugin.name
-        codec = load(plugin)(choice.options, build)  # somebody asked for it: a broken one fails the start
-        return plugin.content_types, lambda: codec, plugin.name
-
-    async def _open_one(self, stack: AsyncExitStack, choice: Choice) -> Any:
-        build = self._build(choice.kind, choice.instance)
-        if choice.given is not None:
-            component = choice.given if isinstance(choice.given, Component) else choice.given(build)
-        elif choice.plugin is not None:
-            component = load(choice.plugin)(choice.options, build)
-        else:
-            raise ConfigurationError(f"no {choice.kind} was chosen")
-        self._components[choice.kind, choice.instance] = await stack.enter_async_context(component)
-        return component
-
-    def _build(self, kind: str, instance: str) -> Build:
-        choice = self.settings.choices.get((kind, instance))
-        return Build(
-            identity=self._identity,
-            clock=self._clock,
-            logger=logging.getLogger(f"pymicro.{kind}"),
-            limits=self.settings.limits,
-            tls=self.settings.tls,
-            addresses=choice.addresses if choice is not None else (),
-            components=self._find,
-        )
-
-    def _find(self, kind: str, instance: str) -> Any:
-        try:
-            return self._components[kind, instance]
-        except KeyError:
-            raise UsageError(
-                f"the service has no open {kind}" + (f" called {instance!r}" if instance else "")
-            ) from None
-
-    async def _broker(self, instance: str) -> Broker:
-        """A broker, opened when it is first needed: a program that publishes nothing needs none to be running."""
-        found: Broker | None = self._components.get(("broker", instance))
-        if found is not None:
-            return found
-        if self._stack is None:
-            raise UsageError("the service is not running")
-        choice = self.settings.choices.get(("broker", instance))
-        if choice is None:
-            raise ConfigurationError(
-                f"the service has no broker called {instance!r}: give it with --broker={instance}:NAME"
-            )
-        if instance not in self._opening:
-            self._opening[instance] = asyncio.create_task(self._open_one(self._stack, choice))
-        try:
-            return await asyncio.shield(self._opening[instance])
-        finally:
-            if instance in self._opening and self._opening[instance].done():
-                del self._opening[instance]
 
     def _announce(self) -> None:
         node = self.server.node
@@ -462,14 +401,8 @@ class Service:
             await self.server.stop()
         finally:
             stack, self._stack = self._stack or AsyncExitStack(), None
-            self._publishing = None
-            for task in self._opening.values():
-                task.cancel()
-            if self._opening:
-                await asyncio.wait(self._opening.values())
-            self._opening.clear()
+            self._publishing, self._composition = None, None
             await stack.aclose()
-            self._components.clear()
 
     def request_stop(self) -> None:
         """Make `run` stop the service, as a signal does. Call it in the service's loop."""
@@ -485,24 +418,6 @@ class Service:
     def _require_stopped(self, what: str) -> None:
         if self._stack is not None or self._turn is not None:
             raise UsageError(f"{what} comes before the service starts")
-
-
-def _opening_order(choices: Mapping[tuple[str, str], Choice]) -> Iterable[tuple[str, str]]:
-    """Kinds after those that their plugin requires; brokers are opened when needed."""
-    waiting = {key: choice for key, choice in choices.items() if choice.kind != "broker"}
-    done: set[str] = set()
-    while waiting:
-        ready = [key for key, choice in waiting.items() if set(_requires(choice)) <= done | {"broker"}]
-        if not ready:
-            raise ConfigurationError(f"plugins require each other or a missing kind: {sorted(waiting)}")
-        for key in ready:
-            del waiting[key]
-            done.add(key[0])
-            yield key
-
-
-def _requires(choice: Choice) -> tuple[str, ...]:
-    return choice.plugin.requires if choice.plugin is not None else ()
 
 
 def _set_up_logging(level: str) -> None:

@@ -62,9 +62,9 @@ def test_a_codec_is_built_when_it_is_needed_and_once() -> None:
     assert len(built) == 1
 
 
-def test_the_later_of_two_with_one_content_type_counts() -> None:
+def test_the_first_of_two_with_one_content_type_counts() -> None:
     table = CodecTable([(("a/a", "b/b"), BytesCodec, "first"), (("b/b",), TextCodec, "second")])
-    assert [type(table.get(name)) for name in ("a/a", "b/b")] == [BytesCodec, TextCodec]
+    assert [type(table.get(name)) for name in ("a/a", "b/b")] == [BytesCodec, BytesCodec]
 
 
 def test_a_broken_codec_is_logged_once_and_left_out(caplog: pytest.LogCaptureFixture) -> None:

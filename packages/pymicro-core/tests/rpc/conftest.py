@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
 from pymicro import Service
 from pymicro.broker import MemoryBroker, MemoryTopics
-from pymicro.registry import MemoryCatalog, MemoryRegistry
+from pymicro.clock import Clock, SystemClock
+from pymicro.plugins import Build
+from pymicro.registry import MemoryCatalog, MemoryRegistry, ServiceRecord
 from pymicro.transport import MemoryNetwork, MemoryTransport
 
 
@@ -34,6 +36,11 @@ class Mesh:
         for handler in handlers:
             service.handle(handler)
         return service
+
+    async def registered(self, name: str, clock: Clock | None = None) -> Sequence[ServiceRecord]:
+        """What a service that looks now would find; the catalog's leases end by one clock."""
+        async with MemoryRegistry(None, Build(clock=clock or SystemClock()), catalog=self.catalog) as registry:
+            return await registry.get_service(name)
 
 
 @pytest.fixture

@@ -558,11 +558,11 @@ async def test_a_failing_check_withdraws_the_node(mesh: Any) -> None:
         health = await service.health()
         assert health.status == "failing"
         assert "disk full" in health.reasons["disk"]
-        assert not await service._find("registry", "").get_service("greeter")
+        assert not await mesh.registered("greeter", clock)
         sound = True
         await clock.advance(31)
         assert (await service.health()).status == "ok"
-        assert await service._find("registry", "").get_service("greeter")
+        assert await mesh.registered("greeter", clock)
 
 
 def test_two_handlers_of_one_name_are_refused(service: Make) -> None:
@@ -617,12 +617,12 @@ class Concrete(Abstract):
         return Greeting("")
 
 
-async def test_an_interface_names_the_endpoints(service: Make) -> None:
-    one = service("greeter")
+async def test_an_interface_names_the_endpoints(mesh: Any) -> None:
+    one = mesh.service("greeter")
     one.handle(Concrete("Hi "), interface=Abstract)
     async with one:
         assert await one.client.stub("greeter", Abstract).hello(Hello("A")) == Greeting("Hi A")
-        records = await one._find("registry", "").get_service("greeter")
+        records = await mesh.registered("greeter")
         assert [each.name for each in records[0].endpoints] == ["Abstract.Greet"]
 
 

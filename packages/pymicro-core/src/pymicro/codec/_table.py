@@ -31,7 +31,7 @@ class CodecTable:
     A codec that cannot be built is logged once and left out: it may come from a plugin that nobody asked for.
 
     Args:
-        entries: the codecs; of two with one content type the later one counts.
+        entries: the codecs; of two with one content type the first one counts.
         logger: where a codec that cannot be built is reported.
     """
 
@@ -42,7 +42,7 @@ class CodecTable:
         self._broken: dict[str, Exception] = {}
         for entry in entries:
             for content_type in entry[0]:
-                self._entries[content_type] = entry
+                self._entries.setdefault(content_type, entry)
 
     @classmethod
     def default(cls) -> CodecTable:

@@ -26,7 +26,6 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
         max_streams: streams in flight, counted apart from calls.
         threads: worker threads for handlers that are plain functions.
         subscriber_concurrency: messages that one subscription handles at a time.
-        subscriber_prefetch: messages that one subscription takes from its broker ahead of settling them.
         drain_delay: seconds to go on answering after the service left the registry.
         shutdown_timeout: seconds for what is in flight to end after that.
     """
@@ -49,9 +48,6 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_streams: Annotated[int, option("Streams in flight; one more is refused.", ge=1)] = 1000
     threads: Annotated[int, option("Worker threads for handlers that are plain functions.", ge=1)] = 32
     subscriber_concurrency: Annotated[int, option("Messages that one subscription handles at a time.", ge=1)] = 64
-    subscriber_prefetch: Annotated[
-        int, option("Messages that one subscription takes ahead of settling them.", ge=1)
-    ] = 64
     drain_delay: Annotated[
         float, option("Time to go on answering after leaving the registry.", unit="seconds", flag="drain_delay")
     ] = 2.0
