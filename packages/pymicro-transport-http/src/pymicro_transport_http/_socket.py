@@ -115,8 +115,10 @@ class HttpSocket(asyncio.Protocol, Socket):
         if self._writing_paused:
             await self._writable()
         transport = self._transport
-        if not self._open or transport is None:
+        if not self._open or transport is None or transport.is_closing():  # a write failed: connection_lost follows
             raise self._send_error()
+        if transport.is_closing():  # a write failed, which the loop tells at its next turn only
+            raise Disconnected("the peer closed the connection", self.remote)
         if len(body) <= JOINED:
             transport.write(b"%b%d\r\n%b\r\n%b" % (self._head, len(body), lines, body))
         else:  # not writelines, which joins before Python 3.12
@@ -166,10 +168,12 @@ class HttpSocket(asyncio.Protocol, Socket):
         return fault.with_traceback(None)
 
     def _send_error(self) -> PymicroError:
-        error = self._recv_error()
-        if isinstance(error, (Closed, Disconnected)):
-            return error
-        return Disconnected("the peer closed the connection", self.remote)  # `recv` says what it answered
+        fault = self._parser.fault
+        if self._closed:
+            return Closed("the socket was closed")
+        if isinstance(fault, Disconnected):
+            return fault.with_traceback(None)
+        return Disconnected("the peer closed the connection", self.remote)  # `recv` says what it answered, if it did
 
     async def aclose(self) -> None:
         first = not self._closed

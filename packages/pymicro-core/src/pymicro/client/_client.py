@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from pymicro import errors
+from pymicro.client._failures import ID, Failures, failed, late, outcome_of, relayed
 from pymicro.client._method import Method, Target, untyped
 from pymicro.client._options import ClientOptions
+from pymicro.client._outgoing import Outgoing, outgoing
 from pymicro.client._pool import Connection, Pool
 from pymicro.client._retry import Budget, delay, may_repeat
 from pymicro.client._stream import Outbound
@@ -25,7 +26,6 @@ from pymicro.clock import Clock
 from pymicro.codec import CodecTable
 from pymicro.message import Message
 from pymicro.plugins import Build, Limits
-from pymicro.record import Node
 from pymicro.rpc import (
     Deadlines,
     EndpointSpec,
@@ -46,7 +46,6 @@ from pymicro.selector import Filter, Outcome, Pick, Selector, Strategy
 from pymicro.transport import Transport
 
 T = TypeVar("T")
-_ID = "pymicro.client"
 
 #: Seconds: what Go reads of the `Timeout` header is an int64 of nanoseconds.
 _LONGEST: Final = 9e9
@@ -229,7 +228,7 @@ class Client:
     ) -> Any:
         """One call, from the value to the value."""
         if self._in_flight >= self._options.max_calls:
-            raise errors.TooManyRequests(f"{self._in_flight} calls are in flight, the client's limit", _ID)
+            raise errors.TooManyRequests(f"{self._in_flight} calls are in flight, the client's limit", ID)
         request = self._request(method, body, metadata)
         seconds = self._seconds(method, timeout)
         interrupt = Interrupt()
@@ -241,9 +240,9 @@ class Client:
         except asyncio.CancelledError:
             if not interrupt.caught():
                 raise
-            raise _relayed(self._late(request, seconds)) from None
+            raise relayed(late(request, seconds)) from None
         except errors.Error as error:
-            _relayed(error)
+            relayed(error)
             raise
         finally:
             self._in_flight -= 1
@@ -281,16 +280,10 @@ class Client:
             seconds = min(seconds, serving.deadline - self._clock.monotonic())
         return max(seconds, 0.0)
 
-    def _late(self, request: Outgoing, seconds: float) -> errors.DeadlineExceeded:
-        where = f" from {request.node.id} at {request.node.address}" if request.node else ": no node was reached"
-        text = f"no answer of {request.service} {request.endpoint} within {seconds:.3g} s{where}"
-        executed: errors.Executed = "maybe" if request.sent else "no"
-        return errors.DeadlineExceeded(text, _ID, executed=executed)
-
     async def _attempts(self, request: Request) -> Response:
         """Attempts at one node after another, until one answers or none may be made."""
-        method = _method_of(request)
-        failures: list[tuple[Node, Exception]] = []
+        method = outgoing(request).method
+        failures: Failures = []
         self._budget.earn()
         while True:
             try:
@@ -305,7 +298,7 @@ class Client:
             try:
                 response = await self._attempt_chain(request)
             except (errors.Error, errors.ConnectionFailed) as error:
-                pick.done(_outcome(error), self._clock.monotonic() - began, error)
+                pick.done(outcome_of(error), self._clock.monotonic() - began, error)
                 failures.append((pick.node, error))
                 if not self._again(method, error, len(failures)):
                     raise self._failed(request, failures) from error
@@ -322,7 +315,7 @@ class Client:
             return False
         return may_repeat(error, idempotent=method.spec.options.idempotent) and self._budget.spend(error)
 
-    async def _pick(self, method: Method, failures: list[tuple[Node, Exception]]) -> Pick:
+    async def _pick(self, method: Method, failures: Failures) -> Pick:
         """A node that was not tried yet; when all were, wait and try them again."""
         target = method.target
         if method.node is not None:
@@ -341,31 +334,22 @@ class Client:
             target.service, filters=target.filters, strategy=target.strategy, key=target.key
         )
 
-    def _failed(self, request: Request, failures: list[tuple[Node, Exception]]) -> errors.Error:
-        """What the caller is told: the error itself if a node sent it, else which nodes failed, and why."""
-        last = failures[-1][1]
-        executed: errors.Executed = "no" if all(_executed(error) == "no" for _, error in failures) else "maybe"
-        if isinstance(last, errors.Error):
-            last.executed = executed
-            return last
-        times = Counter(f"{_at(node)}: {_cause(error)}" for node, error in failures)
-        tried = "; ".join(f"{text} ({count} times)" if count > 1 else text for text, count in times.items())
-        age = self._selector.age(request.service) if _method_of(request).node is None else None
-        known = "" if age is None else f" (registry data is {age:.1f} s old)"
-        return errors.Unavailable(f"{request.service} cannot be reached: {tried}{known}", _ID, executed=executed)
+    def _failed(self, request: Request, failures: Failures) -> errors.Error:
+        fixed = outgoing(request).method.node is not None
+        return failed(request.service, failures, None if fixed else self._selector.age(request.service))
 
     async def _exchange(self, request: Request) -> Response:
         """One attempt: a connection, the request, the response."""
         pool, node = self._pool, request.node
         if pool is None or node is None:
             raise errors.Closed("the client was closed")
-        method = _method_of(request).for_node(node)
+        method = outgoing(request).method.for_node(node)
         number = str(next(self._numbers))
         body = method.encode(request.body, number)
         message = self._message(request, method, number, body)
         connection = await pool.acquire(node)
         try:
-            request.sent = True  # type: ignore[attr-defined]  # `_method_of` made sure that it is an Outgoing
+            outgoing(request).sent = True
             await connection.socket.send(message)
             reply = await connection.socket.recv()
         except BaseException:
@@ -383,7 +367,7 @@ class Client:
 
     def _message(self, request: Request, method: Method, number: str, body: bytes) -> Message:
         if len(body) > self._limits.message:
-            raise errors.TooLarge(f"the request of {len(body)} bytes is over the limit of {self._limits.message}", _ID)
+            raise errors.TooLarge(f"the request of {len(body)} bytes is over the limit of {self._limits.message}", ID)
         headers = request.headers
         if method.content_type != request.content_type:
             headers = headers.extend(((names.CONTENT_TYPE, method.content_type),))
@@ -422,14 +406,14 @@ class Client:
         try:
             response = await self._opened(request)
         except errors.Error as error:
-            _relayed(error)
+            relayed(error)
             raise
         items: AsyncIterator[Any] = response.body
         try:
             async for item in items:
                 yield item
         except errors.Error as error:
-            _relayed(error)
+            relayed(error)
             raise
         finally:
             close = getattr(items, "aclose", None)
@@ -448,14 +432,14 @@ class Client:
         except asyncio.CancelledError:
             if not interrupt.caught():
                 raise
-            raise self._late(request, seconds) from None
+            raise late(request, seconds) from None
         finally:
             interrupt.stop()
 
     async def _open_stream(self, request: Request) -> Response:
         """The handshake, at a node that accepts a connection. go-micro `client/rpc_client.go`, `rpc_stream.go`."""
-        method = _method_of(request)
-        failures: list[tuple[Node, Exception]] = []
+        method = outgoing(request).method
+        failures: Failures = []
         while True:
             try:
                 pick = await self._pick(method, failures)
@@ -467,7 +451,7 @@ class Client:
             try:
                 outbound = await self._handshake(request, method, pick)
             except errors.ConnectionFailed as error:
-                pick.done(_outcome(error), 0.0, error)
+                pick.done(outcome_of(error), 0.0, error)
                 failures.append((pick.node, error))
                 if not self._again(method, error, len(failures)):
                     raise self._failed(request, failures) from error
@@ -483,7 +467,7 @@ class Client:
         method = method.for_node(pick.node)
         message = self._message(request, method, str(next(self._numbers)), b"")
         connection: Connection = await self._pool.dial(pick.node)
-        request.sent = True  # type: ignore[attr-defined]  # `_method_of` made sure that it is an Outgoing
+        outgoing(request).sent = True
         outbound = Outbound(
             connection.socket, method, message.headers, pick, self._clock, self._deadlines, request.deadline
         )
@@ -504,49 +488,3 @@ class Blocking:
             UsageError: at a call inside a running event loop, which it would block.
         """
         return blocking_stub(self._client, service, interface, how)
-
-
-class Outgoing(Request, kw_only=True):
-    """A request on the client's side.
-
-    Attributes:
-        method: what is called.
-        sent: whether any of it may have reached a node.
-    """
-
-    method: Method
-    sent: bool = False
-
-
-def _method_of(request: Request) -> Method:
-    """The method of a request that went through middleware, which must hand on the request that it was given."""
-    if not isinstance(request, Outgoing):
-        raise errors.UsageError("client middleware must pass on the request that it was given")
-    return request.method
-
-
-def _outcome(error: errors.Error | errors.ConnectionFailed) -> Outcome:
-    if isinstance(error, errors.DialFailed):
-        return Outcome.UNREACHABLE
-    if isinstance(error, errors.ConnectionFailed):
-        return Outcome.BROKEN
-    if error.executed == "no" and error.transient:
-        return Outcome.OVERLOADED
-    return Outcome.OK
-
-
-def _relayed(error: errors.Error) -> errors.Error:
-    error.relayed = True
-    return error
-
-
-def _at(node: Node) -> str:
-    return node.address if node.id == node.address else f"{node.id} at {node.address}"
-
-
-def _cause(error: Exception) -> str:
-    return error.detail if isinstance(error, (errors.Error, errors.ConnectionFailed)) else str(error)
-
-
-def _executed(error: Exception) -> str:
-    return error.executed if isinstance(error, (errors.Error, errors.ConnectionFailed)) else "maybe"
