@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from pymicro import Service
+
 #: A terminal of the usual size.
 SCREEN = 24, 80
 
@@ -73,6 +75,12 @@ async def test_a_flag_wins_over_the_environment_which_wins_over_the_program(star
 async def test_flags_may_be_written_with_dashes_and_apart_from_their_value(start: Any) -> None:
     node = await start("node.py", "--server-id", "seven", "--drain-delay", "0s")
     assert "server_id=seven" in await node.says("service started")
+
+
+async def test_a_flag_gives_the_service_another_name(start: Any, caller: Service) -> None:
+    node = await start("node.py", "--server_name=another")
+    assert " service=another " in await node.says("service started")
+    assert (await caller.client.call("another", "Debug.Health", {}))["status"] == "ok"
 
 
 async def test_help_lists_the_flags_of_everything_chosen(start: Any) -> None:

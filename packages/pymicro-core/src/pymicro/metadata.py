@@ -107,7 +107,8 @@ class Headers(Mapping[str, str]):
     @property
     def lowered(self) -> dict[str, str]:
         """Values by lower-case name: what the call path reads. Not to be changed."""
-        return self._index_of()
+        index = self._index
+        return self._index_of() if index is None else index
 
     def _index_of(self) -> dict[str, str]:
         index = self._index

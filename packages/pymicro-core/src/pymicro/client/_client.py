@@ -371,13 +371,13 @@ class Client:
         headers = request.headers
         if method.content_type != request.content_type:
             headers = headers.extend(((names.CONTENT_TYPE, method.content_type),))
-        fields = [(names.ID, number)]
+        fields: tuple[tuple[str, str], ...] = ((names.ID, number),)
         if request.deadline is not None:
             remaining = min(request.deadline - self._clock.monotonic(), _LONGEST)
-            fields.append((names.TIMEOUT, str(max(1, int(remaining * 1e9)))))
+            fields = (*fields, (names.TIMEOUT, str(max(1, int(remaining * 1e9)))))
         if request.stream:
-            fields.append((names.STREAM, number))
-        return Message(headers.add(tuple(fields)), body)
+            fields = (*fields, (names.STREAM, number))
+        return Message(headers.add(fields), body)
 
     # streams
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from pymicro.clock import Clock, TimerHandle
 
@@ -18,6 +18,9 @@ class Interrupt:
     Use: make it in the task, let `Deadlines.start` it, run the work; on `CancelledError` ask `caught` whether it was
     this one. Always `stop` it.
 
+    Args:
+        task: the running task, from a caller that knows it; None: asyncio is asked.
+
     Attributes:
         deadline: when it fires, on the clock it was started with; None while it was not started.
         reason: why it fired; empty while it did not.
@@ -25,8 +28,8 @@ class Interrupt:
 
     __slots__ = ("_before", "_bucket", "_task", "_timer", "_used", "deadline", "reason")
 
-    def __init__(self) -> None:
-        self._task: asyncio.Task[object] | None = asyncio.current_task()
+    def __init__(self, task: asyncio.Task[Any] | None = None) -> None:
+        self._task: asyncio.Task[Any] | None = task or asyncio.current_task()
         # a task that was cancelled before may still work in its `finally`: that cancellation is not ours to count
         self._before = self._task.cancelling() if self._task is not None else 0
         self._used = False

@@ -41,10 +41,12 @@ class Connection:
         self._socket = socket
         self._interrupt: Interrupt | None = None
         self._inbound: Inbound | None = None
+        self._task: asyncio.Task[Any] | None = None
         socket.on_disconnect = self._caller_gone
 
     async def serve(self) -> None:
         """Serve messages one after another; returns when the socket shall be closed."""
+        self._task = asyncio.current_task()
         while True:
             try:
                 message = await self._socket.recv()
@@ -156,7 +158,7 @@ class Connection:
 
     async def _limited(self, work: Coroutine[Any, Any, Any], message: Message) -> Any:
         """Run `work` in a context of its own until it ends, its deadline passes or the caller goes away."""
-        interrupt = self._interrupt = Interrupt()
+        interrupt = self._interrupt = Interrupt(self._task)
         timeout = self._server.timeout_of(message)
         if timeout is not None:
             self._server.deadlines.start(interrupt, timeout)

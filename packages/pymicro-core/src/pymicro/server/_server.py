@@ -170,7 +170,7 @@ class Server:
     def timeout_of(self, message: Message) -> float | None:
         """Seconds that the caller still waits; None when it does not say. Unreadable values are ignored, as Go does."""
         text = message.headers.lowered.get("timeout")
-        if not text or not (text.isascii() and text.isdigit()) or len(text) > 20:
+        if text is None or len(text) > 20 or not (text.isdecimal() and text.isascii()):
             return None
         return int(text) / 1e9
 
