@@ -336,6 +336,8 @@ class Service:
 
     async def _open(self, stack: AsyncExitStack) -> None:
         settings = self.settings
+        self.name = self.client.name = settings.server.name  # a flag may have given another one
+        self.server.rename(self.name)
         identity = Identity(name=self.name, version=settings.server.version, id=settings.server.id or str(uuid.uuid4()))
         self._composition = composition = Composition(settings, identity, self._clock)
         await stack.enter_async_context(composition)

@@ -128,6 +128,10 @@ class Server:
         """Add a health check: `probe` raises when something is wrong. A failing one withdraws the registration."""
         self._probes[name] = probe
 
+    def rename(self, name: str) -> None:
+        """Serve under another name from the next start on."""
+        self.name = self.events.service = name
+
     @property
     def serves(self) -> bool:
         """Whether there is anything to listen for."""

@@ -101,12 +101,13 @@ class Subscriptions:
     """All subscribers of one server.
 
     Attributes:
+        service: the name of the service.
         middleware: wraps each event, the first outermost.
         subscribers: all of them.
     """
 
     def __init__(self, service: str) -> None:
-        self._service = service
+        self.service = service
         self.middleware: list[Middleware] = []
         self.subscribers: list[Subscriber] = []
         self._running: list[_Running] = []
@@ -148,7 +149,7 @@ class Subscriptions:
         for each in self.subscribers:
             if each.broker not in brokers:
                 raise ConfigurationError(f"topic {each.topic!r}: the service has no broker called {each.broker!r}")
-            event = _Event(self._service, each, codecs, self.middleware, logger, threads)
+            event = _Event(self.service, each, codecs, self.middleware, logger, threads)
             dispatcher = Dispatcher(
                 brokers[each.broker],
                 each.topic,
@@ -176,7 +177,7 @@ class Subscriptions:
                 try:
                     await running.event.handle(Delivery(topic=topic, message=message))
                 except Exception as error:
-                    return from_exception(error, self._service, topic, running.event.logger)
+                    return from_exception(error, self.service, topic, running.event.logger)
         return None
 
     def reasons(self) -> dict[str, str]:
