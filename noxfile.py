@@ -52,10 +52,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Run the tests and demand branch coverage of the core."""
+    """Run the tests of the core and demand that they cover its branches."""
     install(session, "test")
     # Not pytest-cov: the pytest plugin of pymicro-testing imports the core before that one starts to measure.
-    session.run("coverage", "run", "-m", "pytest", "-q", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "-q", "packages/pymicro-core", *session.posargs)
     session.run("coverage", "report")
 
 

@@ -128,7 +128,10 @@ async def storm(name: str, environment: dict[str, str]) -> None:
         chaos = Chaos(client.client.stub(name, Numbers, address=address), seed=7)
         await chaos.run(WARM_UP)
         before = await memory(client, name, address)
-        await chaos.run(STREAMS)
+        import sys
+        o=sys.getallocatedblocks()
+        for _ in range(4):
+            await chaos.run(STREAMS//4); m=await memory(client,name,address); print("%.2f MiB blocks %+d"%((m-before)/2**20, sys.getallocatedblocks()-o), end=" | ")
         assert await memory(client, name, address) - before < 5 * MIB
     assert set(chaos.ends) == {"NoneType", "CancelledError", "Conflict", "DeadlineExceeded", "Forbidden"}
 

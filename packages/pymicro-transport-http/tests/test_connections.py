@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from socket import SO_LINGER, SOL_SOCKET
 from typing import TypeVar
 
 import pytest
@@ -241,6 +244,23 @@ class TestEnds:
             assert not socket.connected
             with pytest.raises(Disconnected):
                 await socket.send(Message())
+
+    async def test_sending_to_a_peer_that_was_reset_ends_quietly(self, caplog: pytest.LogCaptureFixture) -> None:
+        async with serving() as server:
+            socket, _, writer = await server.connect()
+            linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, linger)
+            writer.transport.abort()
+
+            async def send_in_bursts() -> None:
+                while True:
+                    for _ in range(20):
+                        await socket.send(Message(Headers(), b"pong"))
+                    await asyncio.sleep(0)
+
+            with pytest.raises(Disconnected):
+                await soon(send_in_bursts())
+        assert caplog.messages == []
 
     async def test_a_message_that_is_cut_off_is_said_to_be(self) -> None:
         async with serving() as server:

@@ -115,10 +115,8 @@ class HttpSocket(asyncio.Protocol, Socket):
         if self._writing_paused:
             await self._writable()
         transport = self._transport
-        if not self._open or transport is None or transport.is_closing():  # a write failed: connection_lost follows
+        if not self._open or transport is None or transport.is_closing():  # a write failed: the loop tells later
             raise self._send_error()
-        if transport.is_closing():  # a write failed, which the loop tells at its next turn only
-            raise Disconnected("the peer closed the connection", self.remote)
         if len(body) <= JOINED:
             transport.write(b"%b%d\r\n%b\r\n%b" % (self._head, len(body), lines, body))
         else:  # not writelines, which joins before Python 3.12
@@ -317,7 +315,7 @@ class HttpSocket(asyncio.Protocol, Socket):
 
     @property
     def head_pending(self) -> bool:
-        """Whether the rest of a request's head is awaited from the peer, and not from this side, which stopped reading."""
+        """Whether the rest of a request's head is awaited; not while this side has stopped reading."""
         return self._open and not self._reading_paused and self._parser.in_head
 
     @property
