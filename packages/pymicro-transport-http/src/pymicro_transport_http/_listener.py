@@ -24,7 +24,7 @@ _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Length: "
 #: Seconds to wait when a connection cannot be accepted.
 _ACCEPT_PAUSE: Final = 1.0
 
-#: Looks at the connections per time-out: one may last a quarter longer than its time-out says.
+#: Looks at the connections within the shorter time-out; they may last longer by the time between two.
 _LOOKS: Final = 4
 
 
@@ -78,10 +78,10 @@ class HttpListener(Listener):
         self.addresses = (join_address(host or bound, port),)
         if self._tls is None:
             self._server = await self._loop.create_server(self._protocol, sock=sock, backlog=self._options.backlog)
-        else:
-            sock.listen(self._options.backlog)
-            self._bound = sock
-            self._acceptor = self._loop.create_task(self._accept_tls(sock, self._tls), name="http accept")
+            return
+        sock.listen(self._options.backlog)
+        self._bound = sock
+        self._acceptor = self._loop.create_task(self._accept_tls(sock, self._tls), name="http accept")
 
     def _protocol(self) -> HttpSocket:
         build = self._build

@@ -188,7 +188,7 @@ class HttpSocket(asyncio.Protocol, Socket):
 
     def _begin_close(self, transport: asyncio.Transport) -> None:
         refused = self._parser.fault is not None and not self._lost
-        if not (self._serving and refused):
+        if not (self._serving and refused) or transport.is_closing():
             transport.close()
             return
         # Closing with unread input would reset the connection and take the answer away from the peer. So it is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import Any, Final
 
 from pymicro.clock import Clock, TimerHandle
@@ -93,7 +94,9 @@ class Deadlines:
         bucket = self._buckets.get(number)
         if bucket is None:
             bucket = self._buckets[number] = set()
-            self._timers[number] = self._clock.call_later(number * _GRAIN - self._monotonic(), self._expire, number)
+            wait = number * _GRAIN - self._monotonic()
+            # in a context of its own: the timer outlives this call, whose context would keep its request alive
+            self._timers[number] = Context().run(self._clock.call_later, wait, self._expire, number)
         bucket.add(interrupt)
         interrupt._bucket = bucket
 
