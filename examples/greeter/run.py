@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 
 def main() -> int:
     flags = sys.argv[1:]
-    command = [sys.executable, HERE / "server.py", *flags, "--log_level=info"]  # for the line that is waited for
+    command = [sys.executable, str(HERE / "server.py"), *flags, "--log_level=info"]  # for the line that is waited for
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         if not started(server):
