@@ -128,7 +128,7 @@ async def test_a_second_signal_ends_at_once(
     await until_draining(caller, name, address)
     node.signal(number)
     async with asyncio.timeout(5):  # what is in flight would have 20
-        await node.ended()
+        assert await node.ended() == 1
     with pytest.raises(errors.Unavailable) as failure:
         await answer
     assert failure.value.executed == "maybe"

@@ -273,7 +273,8 @@ class Service:
 
         Parses the command line, uses uvloop when it is installed, and drains when it is told to stop; a second signal
         ends at once. An error of pymicro's that leaves `main` or the start is one message, no traceback (that is
-        logged at level debug): exit status 2 for a mistake in the configuration, 1 for others.
+        logged at level debug): exit status 2 for a mistake in the configuration, 1 for others, and for a service that
+        was cut off by a second signal.
 
         Args:
             main: what to do; the service stops when it returns. None: serve until a signal.
@@ -283,15 +284,17 @@ class Service:
         _set_up_logging(self.settings.log_level)
         try:
             with runner() as loop:
-                loop.run(self._run(main))
+                ended = loop.run(self._run(main))
         except PymicroError as error:
             logging.getLogger("pymicro.service").debug("the program failed", exc_info=error)
             complain(error)
             raise SystemExit(2 if isinstance(error, ConfigurationError) else 1) from None
+        if not ended:
+            raise SystemExit(1)
 
-    async def _run(self, main: Callable[[], Awaitable[Any]] | None) -> None:
+    async def _run(self, main: Callable[[], Awaitable[Any]] | None) -> bool:
         self._stop_requested = asyncio.Event()
-        await run_until_signalled(self, main, self._stop_requested)
+        return await run_until_signalled(self, main, self._stop_requested)
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -31,8 +31,8 @@ def runner() -> asyncio.Runner:
 
 async def run_until_signalled(
     service: Startable, main: Callable[[], Awaitable[Any]] | None, stop: asyncio.Event
-) -> None:
-    """Start, run `main` or wait, and stop.
+) -> bool:
+    """Start, run `main` or wait, and stop. Whether it came to its own end.
 
     The first SIGINT or SIGTERM (or `stop`) ends the start or `main`, and drains the service; the second cuts off what
     still runs of `main`, and the draining.
@@ -51,7 +51,7 @@ async def run_until_signalled(
     with _signals(signalled):
         step = asyncio.create_task(service.start())
         if not await _ended(step, stop):
-            return
+            return not cut
         try:
             if main is None:
                 await stop.wait()
@@ -65,6 +65,7 @@ async def run_until_signalled(
             await asyncio.wait([step])
         if not step.cancelled():
             step.result()
+    return not cut
 
 
 async def _ended(work: asyncio.Future[Any], stop: asyncio.Event) -> bool:
