@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import random
 import struct
 import zlib
 from pathlib import Path
 
+import dns.exception
 import dns.message
+import dns.name
 import dns.rdatatype
 import msgspec
 import pytest
@@ -23,6 +26,10 @@ GO = json.loads((Path(__file__).parent / "data" / "go_vectors.json").read_text()
 PACKETS = {name: base64.b64decode(text) for name, text in GO["packets"].items()}
 NODE = "greeter-id1.greeter.micro"
 PTR = 12
+
+#: How many hostile packets, and which. `PYMICRO_FUZZ=1000000` is a long test.
+INPUTS = int(os.environ.get("PYMICRO_FUZZ", "1000"))
+SEED = int(os.environ.get("PYMICRO_FUZZ_SEED", "1"))
 
 
 @pytest.fixture
@@ -284,6 +291,57 @@ def test_names_that_point_in_circles_are_passed_over(wire: Wire) -> None:
     assert wire.read_answer(header + b"\xc0\x0c" + b"\x05micro\x00" + bytes(10)) is None
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_names_are_read_as_an_independent_reader_reads_them(seed: int) -> None:
+    rng = random.Random(seed)
+    accepted = 0
+    for _ in range(200):
+        data = bytes(rng.choices((0, 1, 2, 3, 5, 63, 64, 97, 98, 128, 0xC0), k=rng.randrange(1, 600)))
+        record = struct.pack("!HHIH", PTR, 1, 120, 0)
+        packet = struct.pack("!HHHHHH", 0, 0, 1, 0, 0, 0) + data + record
+        try:
+            name, _ = dns.name.from_wire(packet, 12)
+            expected = b".".join(name.labels[:-1]).decode()
+        except (dns.exception.DNSException, UnicodeDecodeError):
+            continue
+        query = _dns.read_query(packet)
+        assert query is not None
+        assert query[1][0].name == expected
+        accepted += 1
+    assert accepted
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_names_are_written_as_an_independent_reader_expects_them(compress: bool) -> None:
+    names = ["greeter.micro", "a.greeter.micro", "micro", "b.a.greeter.micro", "größe.micro"]
+    packet = _dns.Packet(7, 0x8400, compress=compress)
+    for owner, target in zip(names, reversed(names), strict=True):
+        packet.record(owner, PTR, 120, target=target)
+    message = dns.message.from_wire(packet.done())
+    read = [(rrset.name, rrset[0].target) for rrset in message.answer]
+    text = [tuple(b".".join(name.labels[:-1]).decode() for name in pair) for pair in read]
+    assert text == list(zip(names, reversed(names), strict=True))
+
+
+@pytest.mark.parametrize("labels", [4, 5])
+def test_a_name_takes_255_bytes_at_most(labels: int) -> None:
+    sent = b"".join(bytes([len(label)]) + label for label in [b"x" * 62] * 4 + [b"y"] * (labels - 4)) + b"\0"
+    text = ".".join(["x" * 62] * 4 + ["y"] * (labels - 4))
+    query = struct.pack("!HHHHHH", 0, 0, 1, 0, 0, 0) + sent + struct.pack("!HH", PTR, 1)
+    assert _dns.name(text) == sent
+    assert _dns.read_query(query) == (0, [_dns.Question(text, PTR)])
+    longer = query[:12] + b"\1z\1z" + query[12:]
+    assert _dns.read_query(longer) is None
+    with pytest.raises(ConfigurationError, match="DNS allows 255"):
+        _dns.name(f"z.z.{text}")
+
+
+@pytest.mark.parametrize("text", ["", "a..b", ".a", "a."])
+def test_no_label_is_empty(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="a label is empty"):
+        _dns.name(text, "the domain")
+
+
 def test_packets_with_too_many_records_are_passed_over(wire: Wire) -> None:
     packet = _dns.Packet(0, 0x8400)
     for _ in range(65):
@@ -297,9 +355,9 @@ def test_packets_with_too_many_records_are_passed_over(wire: Wire) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_no_packet_breaks_the_parser(wire: Wire, seed: int) -> None:
-    rng = random.Random(seed)
+    rng = random.Random(SEED + seed)
     entry = Entry("greeter", NODE, bytes([10, 0, 0, 5]), 8080, (b"00",))
-    for _ in range(100):
+    for _ in range(INPUTS // 10):
         packet = bytearray(rng.choice(list(PACKETS.values())))
         for _ in range(rng.randrange(1, 8)):
             packet[rng.randrange(len(packet))] = rng.choice((0, 0xC0, 0xFF, 0x3F, rng.randrange(256)))
@@ -311,6 +369,24 @@ def test_no_packet_breaks_the_parser(wire: Wire, seed: int) -> None:
         if query := wire.read_query(data):
             for question in query[1]:
                 list(wire.answers(question, {NODE: entry}))
+
+
+def test_no_payload_breaks_the_parser(wire: Wire) -> None:
+    rng = random.Random(SEED)
+    record = json.dumps(inflate(strings(PACKETS["response_greeter"])))
+    read = 0
+    for _ in range(INPUTS):
+        text = list(record)
+        for _ in range(rng.randrange(4)):
+            at = rng.randrange(len(text))
+            text[at : at + rng.randrange(4)] = rng.choice(("null", "[", "{", '"', "\\u0000", "9" * 400, "", ":", "é"))
+        parts = deflated("".join(text))
+        if rng.random() < 0.2:
+            parts = tuple(part[: rng.randrange(256)] for part in parts)
+        answer = answered(wire, parts)
+        assert answer is not None
+        read += bool(answer.nodes)
+    assert INPUTS // 20 < read < INPUTS
 
 
 def test_answers_tell_of_what_was_asked() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AsyncExitStack
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 from pymicro.broker import Broker
 from pymicro.clock import Clock
@@ -15,7 +15,11 @@ from pymicro.errors import ConfigurationError, UsageError
 from pymicro.plugins import Build, Identity
 from pymicro.plugins._host import load
 from pymicro.plugins.toolkit import Component
+from pymicro.registry import Registry
 from pymicro.settings import Choice, Settings
+
+if TYPE_CHECKING:
+    from pymicro.workers._supervisor import Supervisor
 
 
 class Composition(Component):
@@ -113,16 +117,44 @@ class Composition(Component):
         return plugin.content_types, lambda: codec, plugin.name
 
     async def _open_one(self, choice: Choice) -> Any:
-        build = self.build(choice.kind, choice.instance)
-        if choice.given is not None:
-            component = choice.given if isinstance(choice.given, Component) else choice.given(build)
-        elif choice.plugin is not None:
-            component = load(choice.plugin)(choice.options, build)
-        else:
-            raise ConfigurationError(f"no {choice.kind} was chosen")
-        opened = await self._stack.enter_async_context(component)
+        opened = await self._stack.enter_async_context(self._make(choice))
         self._components[choice.kind, choice.instance] = opened
         return opened
+
+    def _make(self, choice: Choice) -> Any:
+        build = self.build(choice.kind, choice.instance)
+        if choice.given is not None:
+            return choice.given if isinstance(choice.given, Component) else choice.given(build)
+        if choice.plugin is None:
+            raise ConfigurationError(f"no {choice.kind} was chosen")
+        return load(choice.plugin)(choice.options, build)
+
+    def supervisor(self, stop: asyncio.Event) -> Supervisor:
+        """What keeps worker processes that run this program; of the components it opens the registry.
+
+        Args:
+            stop: set when a worker asks for the end of all.
+        """
+        from pymicro.workers._supervisor import Parts, Supervisor
+
+        parts = Parts(
+            identity=self._identity,
+            options=self._settings.server,
+            registry=self._registry_alone(),
+            takes_socket=self._make(self._settings.choices["transport", ""]).takes_socket,
+            clock=self._clock,
+        )
+        return Supervisor(parts, stop.set)
+
+    @asynccontextmanager
+    async def _registry_alone(self) -> AsyncIterator[Registry]:
+        """The registry, with what its plugin requires and nothing else, opened until the context ends."""
+        wanted = _with_required("registry", self._settings.choices)
+        choices = {key: choice for key, choice in self._settings.choices.items() if key[0] in wanted}
+        async with self._stack:
+            for choice in _in_order(choices):
+                await self._open_one(choice)
+            yield self.get("registry")
 
 
 def _in_order(choices: Mapping[tuple[str, str], Choice]) -> Iterator[Choice]:
@@ -136,6 +168,13 @@ def _in_order(choices: Mapping[tuple[str, str], Choice]) -> Iterator[Choice]:
         for key in ready:
             done.add(key[0])
             yield waiting.pop(key)
+
+
+def _with_required(kind: str, choices: Mapping[tuple[str, str], Choice]) -> set[str]:
+    found = {kind}
+    while more := {name for (own, _), choice in choices.items() if own in found for name in _requires(choice)} - found:
+        found |= more
+    return found
 
 
 def _requires(choice: Choice) -> tuple[str, ...]:

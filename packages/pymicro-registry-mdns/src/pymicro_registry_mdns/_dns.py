@@ -11,8 +11,6 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-import dns.exception
-import dns.name
 import msgspec
 
 from pymicro.errors import ConfigurationError
@@ -32,13 +30,18 @@ RESPONSE: Final = 0x8000
 AUTHORITATIVE: Final = 0x0400
 
 MAX_LABEL: Final = 63
+MAX_NAME: Final = 255
+
+#: The two top bits of a length: not a label follows but the offset of the rest of the name (RFC 1035, 4.1.4).
+_POINTER: Final = 0xC0
+_LARGEST_OFFSET: Final = 0x3FFF
 
 _OPCODE: Final = 0x7800
 _MAX_QUESTIONS: Final = 16
 _MAX_RECORDS: Final = 64
 _HEADER: Final = struct.Struct("!HHHHHH")
 _RECORD: Final = struct.Struct("!HHIH")
-_MALFORMED: Final = (ValueError, struct.error, dns.exception.DNSException)
+_MALFORMED: Final = (ValueError, IndexError, struct.error)
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -83,7 +86,8 @@ class Packet:
         self._questions = self._records = 0
         self._out = io.BytesIO(bytes(_HEADER.size))
         self._out.seek(0, io.SEEK_END)
-        self._known: dict[dns.name.Name, int] | None = {} if compress else None
+        self._compress = compress
+        self._offsets: dict[bytes, int] = {}
 
     def question(self, question: Question) -> None:
         """Add a question; before all records."""
@@ -112,7 +116,17 @@ class Packet:
         return self._out.getvalue()
 
     def _name(self, text: str) -> None:
-        name(text).to_wire(self._out, self._known)
+        rest = name(text)
+        while rest[0]:
+            if rest in self._offsets:
+                self._out.write(struct.pack("!H", _POINTER << 8 | self._offsets[rest]))
+                return
+            if self._compress and self._out.tell() <= _LARGEST_OFFSET:
+                self._offsets[rest] = self._out.tell()
+            end = 1 + rest[0]
+            self._out.write(rest[:end])
+            rest = rest[end:]
+        self._out.write(rest)
 
 
 def read_query(data: bytes) -> tuple[int, list[Question]] | None:
@@ -206,9 +220,25 @@ class _Reader:
         return data
 
     def _name(self) -> str:
-        found, size = dns.name.from_wire(self._data, self._at)
-        self._at += size
-        return b".".join(found.labels[:-1]).decode()
+        labels: list[bytes] = []
+        at = start = self._at
+        end, after, room = len(self._data), 0, MAX_NAME - 1
+        for _ in range(MAX_NAME):
+            size = self._data[at]
+            if not size:
+                self._at = after or at + 1
+                return b".".join(labels).decode()
+            if size >= _POINTER:
+                after = after or at + 2
+                at, end = (size - _POINTER) << 8 | self._data[at + 1], start
+                start = at
+            else:
+                labels.append(self._data[at + 1 : at + 1 + size])
+                at += 1 + size
+                room -= 1 + size
+            if at >= end or room < 0 or MAX_LABEL < size < _POINTER:
+                break  # what follows a pointer lies before the pointer's own part, so that there is an end
+        raise ValueError("a name is too long, or leads in circles")
 
 
 def _note_address(known: dict[str, str], owner: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
@@ -216,8 +246,8 @@ def _note_address(known: dict[str, str], owner: str, address: ipaddress.IPv4Addr
         known[owner] = str(address)
 
 
-def name(text: str, what: str = "a name") -> dns.name.Name:
-    """A DNS name from text.
+def name(text: str, what: str = "a name") -> bytes:
+    """A DNS name as it is sent.
 
     Args:
         text: the name, without the final dot.
@@ -227,12 +257,19 @@ def name(text: str, what: str = "a name") -> dns.name.Name:
         ConfigurationError: a label is empty or too long, or the whole is.
     """
     try:
-        labels = [label.encode() for label in text.split(".")]
-        for label in labels:
-            if len(label) > MAX_LABEL:
-                raise ConfigurationError(
-                    f"{what} has the label {label.decode()!r} of {len(label)} bytes; DNS allows {MAX_LABEL}"
-                )
-        return dns.name.Name((*labels, b""))
-    except (dns.exception.DNSException, UnicodeEncodeError) as error:
+        labels = text.encode().split(b".")
+    except UnicodeEncodeError as error:
         raise ConfigurationError(f"{what} cannot be a DNS name: {text!r}: {error}") from error
+    for label in labels:
+        if len(label) > MAX_LABEL:
+            raise ConfigurationError(
+                f"{what} has the label {label.decode()!r} of {len(label)} bytes; DNS allows {MAX_LABEL}"
+            )
+    if not all(labels):
+        raise ConfigurationError(f"{what} cannot be a DNS name: {text!r}: a label is empty")
+    sent = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
+    if len(sent) > MAX_NAME:
+        raise ConfigurationError(
+            f"{what} cannot be a DNS name: {text!r}: it takes {len(sent)} bytes, and DNS allows {MAX_NAME}"
+        )
+    return sent

@@ -7,7 +7,7 @@ the question, in a domain of its own.
 from __future__ import annotations
 
 import ipaddress
-import secrets
+import random
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -86,7 +86,7 @@ class Wire:
 
     def __init__(self, domain: str, host: str) -> None:
         self.domain = domain.strip(".")
-        self._mark = _dns.name(self.domain, "the domain").to_wire() or b""
+        self._mark = _dns.name(self.domain, "the domain")
         self._host = _host_name(host)
         self._listing = f"{_LISTING}.{self.domain}"
 
@@ -130,7 +130,7 @@ class Wire:
 
     def query(self, service: str | None) -> bytes:
         """The question for the nodes of a service that can exist; for None, that for the names of all services."""
-        packet = _dns.Packet(secrets.randbits(16), 0)
+        packet = _dns.Packet(random.SystemRandom().getrandbits(16), 0)
         packet.question(Question(self._listing if service is None else f"{service}.{self.domain}", _dns.PTR))
         return packet.done()
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
-from pathlib import Path
 from types import TracebackType
 
 from pymicro.errors import ConfigurationError, PymicroError
 
-_HERE = str(Path(__file__).parent.parent)
+_HERE = os.path.dirname(os.path.dirname(__file__))
 
 
 def complain(error: PymicroError) -> None:

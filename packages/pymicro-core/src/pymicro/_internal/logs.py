@@ -19,6 +19,16 @@ def log(
         logger.log(level, "%s", text, exc_info=exc_info, extra={"event": event, "fields": fields}, stacklevel=2)
 
 
+def set_up_logging(level: str) -> None:
+    """Lines on stderr, unless the program set up logging itself."""
+    logger = logging.getLogger("pymicro")
+    logger.setLevel(level)
+    if not logger.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+
+
 def _value(value: Any) -> str:
     text = str(value)
     return repr(text) if not text or any(c in text for c in ' "=\n') else text

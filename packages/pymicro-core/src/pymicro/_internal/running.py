@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -30,12 +30,15 @@ def runner() -> asyncio.Runner:
 
 
 async def run_until_signalled(
-    service: Startable, main: Callable[[], Awaitable[Any]] | None, stop: asyncio.Event
+    service: Startable,
+    main: Callable[[], Awaitable[Any]] | None,
+    stop: asyncio.Event,
+    others: Mapping[signal.Signals, Callable[[], None]] | None = None,
 ) -> bool:
     """Start, run `main` or wait, and stop. Whether it came to its own end.
 
     The first SIGINT or SIGTERM (or `stop`) ends the start or `main`, and drains the service; the second cuts off what
-    still runs of `main`, and the draining.
+    still runs of `main`, and the draining. `others` are handlers of further signals, or of these in place of that.
     """
     step: asyncio.Future[Any] | None = None
     cut = False
@@ -48,7 +51,7 @@ async def run_until_signalled(
                 step.cancel()
         stop.set()
 
-    with _signals(signalled):
+    with _signals({signal.SIGINT: signalled, signal.SIGTERM: signalled, **(others or {})}):
         step = asyncio.create_task(service.start())
         if not await _ended(step, stop):
             return not cut
@@ -85,25 +88,24 @@ async def _ended(work: asyncio.Future[Any], stop: asyncio.Event) -> bool:
 
 
 @contextmanager
-def _signals(callback: Callable[[], None]) -> Iterator[None]:
-    """Route SIGINT and SIGTERM to `callback`. In other threads than the main one, signals are not ours."""
+def _signals(handlers: Mapping[signal.Signals, Callable[[], None]]) -> Iterator[None]:
+    """Route signals to their handlers. In other threads than the main one, signals are not ours."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     loop = asyncio.get_running_loop()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in numbers]
+    before = {number: signal.getsignal(number) for number in handlers}
     ours = []
-    for number in numbers:
+    for number, callback in handlers.items():
         try:
             loop.add_signal_handler(number, callback)
             ours.append(number)
         except NotImplementedError:  # Windows' loops
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(callback))
+            signal.signal(number, lambda *_, run=callback: loop.call_soon_threadsafe(run))
     try:
         yield
     finally:
         for number in ours:
             loop.remove_signal_handler(number)  # or the loop would do it when it is closed, after what comes now
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from types import ModuleType
@@ -17,8 +16,8 @@ from pymicro.plugins._kinds import KINDS
 from pymicro.plugins._options import describe_options
 from pymicro.plugins._plugin import API_VERSION, Hooks, Plugin
 
-_NAME: Final = re.compile(r"[a-z0-9_]+")
-_TARGET: Final = re.compile(r"\w+(\.\w+)*:\w+")
+_NAME: Final = r"[a-z0-9_]+"
+_TARGET: Final = r"\w+(\.\w+)*:\w+"
 
 
 def new_manager() -> pluggy.PluginManager:
@@ -67,6 +66,8 @@ def _check_hooks(module: ModuleType, manager: pluggy.PluginManager) -> None:
 
 
 def _hook_help(name: str) -> str:
+    import difflib
+
     hooks = [hook for hook in vars(Hooks) if hook.startswith("pymicro_")]
     near = [] if name in hooks else difflib.get_close_matches(name, hooks, n=1)
     return (f"did you mean {near[0]!r}? " if near else "") + f"The hooks are {' and '.join(hooks)}."
@@ -87,12 +88,12 @@ def _check(plugin: Plugin, module: str) -> None:
             "install releases that fit each other"
         )
     for name in (plugin.name, *map(normalise, plugin.aliases)):
-        if not _NAME.fullmatch(name):
+        if not re.fullmatch(_NAME, name):
             raise PluginFailed(f"{label}: the name {name!r} may have a-z, 0-9 and _ only")
     for kind in (plugin.kind, *plugin.requires):
         if kind not in KINDS:
             raise PluginFailed(f"{label}: there is no kind {kind!r}; the kinds are {', '.join(KINDS)}")
-    if not _TARGET.fullmatch(plugin.target):
+    if not re.fullmatch(_TARGET, plugin.target):
         raise PluginFailed(f"{label}: the target {plugin.target!r} is not of the form 'package.module:Class'")
     if not _is_struct(plugin.options):
         raise PluginFailed(f"{label}: options is a msgspec.Struct type, not {plugin.options!r}")

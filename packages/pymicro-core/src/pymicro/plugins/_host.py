@@ -10,7 +10,6 @@ Hooks run and modules are imported outside the lock: another thread may hold an 
 from __future__ import annotations
 
 import contextvars
-import difflib
 import importlib
 import logging
 import sys
@@ -224,6 +223,8 @@ class Host:
             log(logger, logging.WARNING, "plugin left out", kind=kind, name=name, error=error)
 
     def _unknown(self, kind: str, name: str, source: str) -> str:
+        import difflib
+
         available = self.names(kind)
         aliases = [alias for of, alias in self._known if of == kind]
         candidates = {*available, *aliases, *OFFICIAL.get(kind, ())}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
+
+from pymicro.plugins._entry_points import entry_points
 
 GROUP: Final = "pymicro.plugins"
 
@@ -63,6 +64,8 @@ def missing_requirements(package: str) -> list[str]:
 
     Requirements that hold under conditions only are left out.
     """
+    import importlib.metadata
+
     for group in _scan(tuple(sys.path)).values():
         for offer in group:
             if offer.module.partition(".")[0] == package:
@@ -73,6 +76,8 @@ def missing_requirements(package: str) -> list[str]:
 
 
 def _is_installed(distribution: str) -> bool:
+    import importlib.metadata
+
     try:
         importlib.metadata.distribution(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -82,12 +87,11 @@ def _is_installed(distribution: str) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def _scan(path: tuple[str, ...]) -> Mapping[tuple[str, str], tuple[Offer, ...]]:
-    """All offers by kind and name. `path` is what the search depends on."""
+    """All offers by kind and name."""
     found: dict[tuple[str, str], tuple[Offer, ...]] = {}
-    for point in importlib.metadata.entry_points(group=GROUP):
+    for point in entry_points(GROUP, path):
         kind, _, name = point.name.partition(".")
         key = kind, normalise(name)
-        who = f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed distribution"
-        offer = Offer(kind=kind, name=key[1], module=point.module, distribution=who)
+        offer = Offer(kind=kind, name=key[1], module=point.module, distribution=point.distribution)
         found[key] = (*found.get(key, ()), offer)
     return found

@@ -16,7 +16,7 @@ from pymicro.plugins._values import format_duration, format_size, parse_duration
 #: What stands where a secret would be shown.
 MASK: Final = "***"
 
-_PASSWORD: Final = re.compile(r"(://[^:/@\s]*:)\S*@")
+_PASSWORD: Final = r"(://[^:/@\s]*:)\S*@"
 _TRUTH: Final = {"true": True, "1": True, "false": False, "0": False}
 _LISTS: Final = (tuple, list, frozenset, set, Sequence)
 _MAPS: Final = (dict, Mapping)
@@ -168,7 +168,7 @@ def describe_options(struct: type[Any], prefix: str = "", *, environment: bool =
 
 def hide_passwords(text: str) -> str:
     """`text`, such as a URL, with the password in it masked: rather too much of it than too little."""
-    return _PASSWORD.sub(rf"\1{MASK}@", text)
+    return re.sub(_PASSWORD, rf"\1{MASK}@", text) if "://" in text else text
 
 
 def _describe(field: msgspec.structs.FieldInfo, own: msgspec.Meta, prefix: str, environment: bool) -> Option:

@@ -7,8 +7,8 @@ import re
 from typing import Final
 
 _SECONDS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART: Final = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
-_DURATION: Final = re.compile(rf"(?:{_PART.pattern})+")
+_PART: Final = r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
+_DURATION: Final = rf"(?:{_PART})+"
 _BYTES: Final = {
     "": 1,
     "b": 1,
@@ -22,7 +22,7 @@ _BYTES: Final = {
     "gib": 1024**3,
     "gb": 1000**3,
 }
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+_SIZE: Final = r"(\d+(?:\.\d+)?)\s*([a-z]*)"
 
 
 def parse_number(text: str) -> float:
@@ -43,9 +43,9 @@ def parse_duration(text: str) -> float:
     Raises:
         ValueError: neither.
     """
-    if not _DURATION.fullmatch(text):
+    if not re.fullmatch(_DURATION, text):
         return parse_number(text)
-    return math.fsum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+    return math.fsum(float(number) * _SECONDS[unit] for number, unit in re.findall(_PART, text))
 
 
 def parse_size(text: str) -> int:
@@ -54,7 +54,7 @@ def parse_size(text: str) -> int:
     Raises:
         ValueError: neither, or not a whole number of bytes.
     """
-    match = _SIZE.fullmatch(text.lower())
+    match = re.fullmatch(_SIZE, text.lower())
     if match is None or match[2] not in _BYTES:
         raise ValueError(text)
     size = float(match[1]) * _BYTES[match[2]]

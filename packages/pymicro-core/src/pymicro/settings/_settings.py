@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -223,6 +222,8 @@ def _check_keywords(
 
 def _advice(name: str, known: Sequence[str], prefix: str = "") -> str:
     """What may have been meant by an unknown flag or keyword."""
+    import difflib
+
     name = flag_name(name.lower())
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
     return unchosen_plugin(name) or (f" Did you mean {' or '.join(prefix + word for word in near)}?" if near else "")
