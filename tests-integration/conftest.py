@@ -43,11 +43,13 @@ class Program:
     """A running process and what it has written.
 
     Attributes:
+        pid: its process id.
         printed: lines of stdout.
         log: lines of stderr.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.pid = process.pid
         self.printed: list[str] = []
         self.log: list[str] = []
         self._process = process
@@ -67,13 +69,13 @@ class Program:
         async with self._news:
             self._news.notify_all()
 
-    async def says(self, text: str) -> str:
-        """The first line with `text` in it; fails when the program ends without one."""
+    async def says(self, text: str, times: int = 1) -> str:
+        """The line with `text` in it, the so many-th one; fails when the program ends without it."""
         async with asyncio.timeout(PATIENCE), self._news:
-            while not (found := [line for line in (*self.printed, *self.log) if text in line]):
+            while len(found := [line for line in (*self.printed, *self.log) if text in line]) < times:
                 assert not all(reader.done() for reader in self._readers), "\n".join(self.log)
                 await self._news.wait()
-        return found[0]
+        return found[times - 1]
 
     async def address(self) -> str:
         """Where it listens, once it does."""
@@ -102,17 +104,23 @@ Start = Callable[..., Awaitable[Program]]
 
 @pytest.fixture
 async def start(environment: dict[str, str]) -> AsyncIterator[Start]:
-    """Starts a program, by its name in `programs` or by its path; flags follow. All are killed after the test."""
+    """Starts a program, by its name in `programs` or by its path; flags follow. All are killed after the test.
+
+    `group` makes it the leader of a process group, as a shell does.
+    """
     running: list[Program] = []
 
-    async def start(program: str | Path, *flags: str, python: str | Path = sys.executable, **variables: str) -> Program:
+    async def start(
+        program: str | Path, *flags: str, python: str | Path = sys.executable, group: bool = False, **variables: str
+    ) -> Program:
         process = await asyncio.create_subprocess_exec(
             python,
-            PROGRAMS / program,
+            program if str(program).startswith("-") else PROGRAMS / program,
             *flags,
             env=environment | variables,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            process_group=0 if group else None,
         )
         running.append(Program(process))
         return running[-1]

@@ -10,11 +10,11 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pymicro._composition import Composition
 from pymicro._internal.complaint import complain, install
-from pymicro._internal.logs import log
+from pymicro._internal.logs import log, set_up_logging
 from pymicro._internal.running import run_until_signalled, runner
 from pymicro.broker import RetryPolicy, Subscription
 from pymicro.client import Client, Publisher, Publishing
@@ -24,10 +24,15 @@ from pymicro.codec import EnvelopeCodec
 from pymicro.errors import ConfigurationError, PymicroError, UsageError
 from pymicro.plugins import Identity
 from pymicro.plugins._host import HOST
+from pymicro.record import Node
 from pymicro.rpc import Middleware, names
 from pymicro.server import Health, Server, subscriber
 from pymicro.server import Parts as ServerParts
 from pymicro.settings import HelpRequested, Settings
+from pymicro.workers import Handover, handed_over
+
+if TYPE_CHECKING:
+    from pymicro.workers._link import Link
 
 T = TypeVar("T")
 
@@ -78,6 +83,8 @@ class Service:
         self._configured = False
         self._announced = False
         self._stop_requested: asyncio.Event | None = None
+        self._link: Link | None = None
+        self._line: tuple[Sequence[str] | None, Mapping[str, Any]] = (None, {})
         self.client.opener = lambda: self
 
     # what it serves
@@ -234,6 +241,7 @@ class Service:
             ConfigurationError: a flag, variable or keyword is wrong (with `argv` given).
         """
         self._require_stopped("init()")
+        self._line = argv, overrides
         try:
             self._settings = self._resolve(sys.argv[1:] if argv is None else argv, overrides)
         except HelpRequested as request:
@@ -268,7 +276,7 @@ class Service:
 
     # life
 
-    def run(self, main: Callable[[], Awaitable[Any]] | None = None) -> None:
+    def run(self, main: Callable[[], Awaitable[Any]] | None = None, *, workers: int | None = None) -> None:
         """Run the service in an event loop of its own, until SIGINT, SIGTERM or the end of `main`.
 
         Parses the command line, uses uvloop when it is installed, and drains when it is told to stop; a second signal
@@ -278,23 +286,66 @@ class Service:
 
         Args:
             main: what to do; the service stops when it returns. None: serve until a signal.
+            workers: processes that serve, each of which runs this program from its beginning; SIGHUP replaces them one
+                by one. Flag and environment override it; None for `--server_workers`.
         """
+        if workers is not None:
+            self._keywords["server_workers"] = workers
+            self._settings = None
         if self._settings is None:
-            self.init()
-        _set_up_logging(self.settings.log_level)
+            argv, overrides = self._line
+            self.init(argv, **overrides)
+        set_up_logging(self.settings.log_level)
         try:
             with runner() as loop:
-                ended = loop.run(self._run(main))
+                status = loop.run(self._run(main))
         except PymicroError as error:
             logging.getLogger("pymicro.service").debug("the program failed", exc_info=error)
             complain(error)
             raise SystemExit(2 if isinstance(error, ConfigurationError) else 1) from None
-        if not ended:
-            raise SystemExit(1)
+        if status:
+            raise SystemExit(status)
 
-    async def _run(self, main: Callable[[], Awaitable[Any]] | None) -> bool:
+    async def _run(self, main: Callable[[], Awaitable[Any]] | None) -> int:
+        """The exit status."""
         self._stop_requested = asyncio.Event()
-        return await run_until_signalled(self, main, self._stop_requested)
+        handover = handed_over() if main is None else None
+        if handover is not None:
+            return await self._work(handover, self._stop_requested)
+        if self.settings.server.workers > 1:
+            return await self._supervise(main, self._stop_requested)
+        return 0 if await run_until_signalled(self, main, self._stop_requested) else 1
+
+    async def _work(self, handover: Handover, stop: asyncio.Event) -> int:
+        from pymicro.workers._link import Link
+
+        async with Link(handover, self.server, stop) as link:
+            self._link = link
+            try:
+                return 0 if await run_until_signalled(self, link.serve, stop, link.signals) else 1
+            finally:
+                self._link = None
+
+    async def _supervise(self, main: Callable[[], Awaitable[Any]] | None, stop: asyncio.Event) -> int:
+        from pymicro.workers._supervisor import StartFailed
+
+        self._configure()
+        if main is not None or not self.server.serves:
+            what = "runs a main()" if main is not None else "serves nothing"
+            raise ConfigurationError(f"{self.name} {what}: only servers have worker processes (--server_workers)")
+        self.name = self.settings.server.name
+        supervisor = Composition(self.settings, self._identity(), self._clock).supervisor(stop)
+
+        async def serve() -> None:
+            self._announce(supervisor.node, workers=self.settings.server.workers)
+            await stop.wait()
+
+        try:
+            ended = await run_until_signalled(supervisor, serve, stop, supervisor.signals)
+        except StartFailed as error:
+            return error.status
+        log(logging.getLogger("pymicro.service"), logging.INFO, "service stopped", service=self.name)
+        return 0 if ended and not supervisor.cut_off else 1
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -313,11 +364,7 @@ class Service:
             ConnectionFailed: a backend refused.
         """
         self._require_stopped("start()")
-        if not self._configured:
-            self._configured = True
-            HOST.configure(
-                self, [choice.plugin for choice in self.settings.choices.values() if choice.plugin is not None]
-            )
+        self._configure()
         async with self._take_turn():
             self._stack = stack = AsyncExitStack()
             try:
@@ -325,8 +372,16 @@ class Service:
             except BaseException:
                 await self._close()
                 raise
-        self._announced = True
-        self._announce()
+        if self._link is None:  # else the supervisor speaks for all
+            self._announced = True
+            self._announce(self.server.node)
+
+    def _configure(self) -> None:
+        if not self._configured:
+            self._configured = True
+            HOST.configure(
+                self, [choice.plugin for choice in self.settings.choices.values() if choice.plugin is not None]
+            )
 
     @asynccontextmanager
     async def _take_turn(self) -> AsyncIterator[None]:
@@ -341,8 +396,7 @@ class Service:
         settings = self.settings
         self.name = self.client.name = settings.server.name  # a flag may have given another one
         self.server.rename(self.name)
-        identity = Identity(name=self.name, version=settings.server.version, id=settings.server.id or str(uuid.uuid4()))
-        self._composition = composition = Composition(settings, identity, self._clock)
+        self._composition = composition = Composition(settings, self._identity(), self._clock)
         await stack.enter_async_context(composition)
         self.client.open(
             ClientParts(
@@ -365,22 +419,28 @@ class Service:
         if self.server.serves:
             await self._serve(composition)
 
+    def _identity(self) -> Identity:
+        options = self.settings.server
+        id = self._link.id if self._link is not None else options.id or str(uuid.uuid4())
+        return Identity(name=options.name, version=options.version, id=id)
+
     async def _serve(self, composition: Composition) -> None:
+        registry = composition.get("registry")
         brokers = {each.broker: await composition.broker(each.broker) for each in self.server.events.subscribers}
         await self.server.start(
             ServerParts(
                 build=composition.build("server"),
                 options=self.settings.server,
                 transport=composition.get("transport"),
-                registry=composition.get("registry"),
+                registry=registry if self._link is None else self._link.registrar(registry.name),
                 codecs=composition.codecs,
                 brokers=brokers,
+                address=self._link.address if self._link is not None else None,
             )
         )
 
-    def _announce(self) -> None:
-        node = self.server.node
-        fields: dict[str, Any] = {"service": self.name, "version": self.settings.server.version}
+    def _announce(self, node: Node | None, **more: Any) -> None:
+        fields: dict[str, Any] = {"service": self.name, "version": self.settings.server.version, **more}
         if node is not None:
             fields |= {"node": node.id, "address": node.address}
         logger = logging.getLogger("pymicro.service")
@@ -411,7 +471,9 @@ class Service:
 
     def request_stop(self) -> None:
         """Make `run` stop the service, as a signal does. Call it in the service's loop."""
-        if self._stop_requested is not None:
+        if self._link is not None:
+            self._link.request_stop()
+        elif self._stop_requested is not None:
             self._stop_requested.set()
 
     async def health(self) -> Health:
@@ -423,13 +485,3 @@ class Service:
     def _require_stopped(self, what: str) -> None:
         if self._stack is not None or self._turn is not None:
             raise UsageError(f"{what} comes before the service starts")
-
-
-def _set_up_logging(level: str) -> None:
-    """Lines on stderr, unless the program set up logging itself."""
-    logger = logging.getLogger("pymicro")
-    logger.setLevel(level)
-    if not logger.hasHandlers():
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logger.addHandler(handler)

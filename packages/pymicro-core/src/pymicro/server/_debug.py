@@ -37,6 +37,7 @@ class Statistics(msgspec.Struct, kw_only=True):
         gc: collections of the garbage collector.
         requests, errors: calls, streams and events served; how many of them failed.
         in_flight, streams, connections: now.
+        workers: processes that the counters are sums of.
     """
 
     timestamp: int
@@ -50,6 +51,7 @@ class Statistics(msgspec.Struct, kw_only=True):
     in_flight: int
     streams: int
     connections: int
+    workers: int = 1
 
 
 class Counters:
@@ -71,25 +73,33 @@ class Debug:
 
     async def health(self) -> Health:
         """Whether this node wants calls, and if not, why."""
+        if self._server.siblings is not None:
+            return (await self._server.siblings())[0]
         return await self._server.health()
 
     async def stats(self) -> Statistics:
         """Counters of this node."""
-        server = self._server
-        now = server.clock.time()
-        return Statistics(
-            timestamp=int(now),
-            started=int(server.stats.started),
-            uptime=int(now - server.stats.started),
-            memory=resident_bytes(),
-            threads=threading.active_count(),
-            gc=sum(generation["collections"] for generation in gc.get_stats()),
-            requests=server.stats.requests,
-            errors=server.stats.errors,
-            in_flight=server.in_flight,
-            streams=server.streams,
-            connections=server.connections,
-        )
+        if self._server.siblings is not None:
+            return (await self._server.siblings())[1]
+        return statistics(self._server)
+
+
+def statistics(server: Server) -> Statistics:
+    """Counters of this process."""
+    now = server.clock.time()
+    return Statistics(
+        timestamp=int(now),
+        started=int(server.stats.started),
+        uptime=int(now - server.stats.started),
+        memory=resident_bytes(),
+        threads=threading.active_count(),
+        gc=sum(generation["collections"] for generation in gc.get_stats()),
+        requests=server.stats.requests,
+        errors=server.stats.errors,
+        in_flight=server.in_flight,
+        streams=server.streams,
+        connections=server.connections,
+    )
 
 
 def resident_bytes() -> int:

@@ -26,6 +26,7 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
         max_streams: streams in flight, counted apart from calls.
         threads: worker threads for handlers that are plain functions.
         subscriber_concurrency: messages that one subscription handles at a time.
+        workers: processes that `run` keeps serving at one address; the limits above hold for each of them.
         drain_delay: seconds to go on answering after the service left the registry.
         shutdown_timeout: seconds for what is in flight to end after that.
     """
@@ -48,6 +49,7 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_streams: Annotated[int, option("Streams in flight; one more is refused.", ge=1)] = 1000
     threads: Annotated[int, option("Worker threads for handlers that are plain functions.", ge=1)] = 32
     subscriber_concurrency: Annotated[int, option("Messages that one subscription handles at a time.", ge=1)] = 64
+    workers: Annotated[int, option("Processes that serve at one address; limits hold for each.", ge=1)] = 1
     drain_delay: Annotated[
         float, option("Time to go on answering after leaving the registry.", unit="seconds", flag="drain_delay")
     ] = 2.0

@@ -5,12 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
 
 from pymicro._internal.logs import log
 from pymicro.clock import Clock
 from pymicro.record import ServiceRecord
-from pymicro.registry import Registration, Registry
+from pymicro.registry import Registration
 from pymicro.server._options import ServerOptions
+
+
+class Registrar(Protocol):
+    """What a presence needs of a `Registry`: its name, and `register`."""
+
+    name: str
+
+    async def register(self, service: ServiceRecord, *, ttl: float) -> Registration:
+        """See `Registry.register`."""
 
 
 class Presence:
@@ -18,7 +28,7 @@ class Presence:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: Registrar,
         record: ServiceRecord,
         probes: Mapping[str, Callable[[], Awaitable[object]]],
         options: ServerOptions,
@@ -35,10 +45,24 @@ class Presence:
         self._failing: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Run the checks once, register if they pass, go on checking."""
-        await self._round(first=True)
+    async def start(self, *, must: bool = True) -> None:
+        """Run the checks once, register if they pass, go on checking. Unless it `must`, a refusal is only logged."""
+        await self._round(first=must)
         self._task = asyncio.create_task(self._watch(), name=f"presence of {self._record.name}")
+
+    async def update(self, record: ServiceRecord) -> None:
+        """Register `record` instead: of the same name and version without a gap, of others with a short one."""
+        before, self._record = self._record, record
+        if self._registration is None:
+            return  # the next round registers it
+        if (before.name, before.version) != (record.name, record.version):
+            await self._withdraw()
+            await self._register(first=False)
+            return
+        try:
+            await self._registration.update(record)
+        except Exception as error:
+            log(self._logger, logging.ERROR, "registry refused", service=record.name, error=str(error))
 
     async def _watch(self) -> None:
         while True:

@@ -3,7 +3,18 @@
 from pymicro._internal.logs import log
 from pymicro.plugins._options import option
 from pymicro.plugins.toolkit._address import advertised, join_address, split_address
+from pymicro.plugins.toolkit._bind import bind, bind_shared
 from pymicro.plugins.toolkit._component import Component
 from pymicro.plugins.toolkit._tls import TLSContext
 
-__all__ = ["Component", "TLSContext", "advertised", "join_address", "log", "option", "split_address"]
+__all__ = [
+    "Component",
+    "TLSContext",
+    "advertised",
+    "bind",
+    "bind_shared",
+    "join_address",
+    "log",
+    "option",
+    "split_address",
+]

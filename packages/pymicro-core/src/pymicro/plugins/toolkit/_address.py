@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import struct
 import sys
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pymicro.errors import ConfigurationError
 
-_IP = ipaddress.IPv4Address | ipaddress.IPv6Address
+if TYPE_CHECKING:
+    import ipaddress
+
+    _IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _WILDCARDS: Final = frozenset({"", "*", "0.0.0.0", "::"})
 
 #: What counts as private: RFC 1918, RFC 6598, RFC 4193.
-_PRIVATE: Final = tuple(
-    ipaddress.ip_network(text)
-    for text in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
-)
+_PRIVATE: Final = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 
 #: Addresses nobody has (RFC 5737, RFC 3849): the kernel says which of ours it would use to reach them.
 _ELSEWHERE: Final = {socket.AF_INET: ("192.0.2.1", 9), socket.AF_INET6: ("2001:db8::1", 9)}
@@ -93,14 +92,19 @@ def _parts(address: str) -> tuple[str, str]:
 
 
 def _choose(candidates: Iterable[_IP], family: socket.AddressFamily) -> _IP:
+    import ipaddress
+
+    networks = [ipaddress.ip_network(text) for text in _PRIVATE]
     usable = [ip for ip in candidates if not (ip.is_loopback or ip.is_link_local or ip.is_unspecified)]
-    private = [ip for ip in usable if any(ip in network for network in _PRIVATE if network.version == ip.version)]
+    private = [ip for ip in usable if any(ip in network for network in networks if network.version == ip.version)]
     loopback = ipaddress.ip_address("127.0.0.1" if family == socket.AF_INET else "::1")
     return next(iter([*private, *usable, loopback]))
 
 
 def _own_addresses(family: socket.AddressFamily) -> Iterator[_IP]:
     """This machine's addresses, as far as the standard library can tell; the one of the default route first."""
+    import ipaddress
+
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(_ELSEWHERE[family])  # a datagram socket: nothing is sent
@@ -113,6 +117,7 @@ def _own_addresses(family: socket.AddressFamily) -> Iterator[_IP]:
 
 def _linux_addresses() -> Iterator[_IP]:
     import fcntl  # not on every platform
+    import ipaddress
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for _, name in socket.if_nameindex():
