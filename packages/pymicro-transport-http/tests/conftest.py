@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pymicro_transport_http import _socket
+from pymicro_transport_http import _channels, _shared, _socket
 
 
 def pytest_asyncio_loop_factories(
@@ -32,7 +32,8 @@ def pytest_asyncio_loop_factories(
 @pytest.fixture(autouse=True)
 def short_closing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Peers that do not read are given up soon."""
-    monkeypatch.setattr(_socket, "CLOSE_TIMEOUT", 0.5)
+    for module in (_channels, _shared, _socket):
+        monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.5)
 
 
 class Authority:

@@ -159,6 +159,7 @@ async def test_a_raising_handler_is_logged_once(caplog: pytest.LogCaptureFixture
         client = await transport.dial(Node("x", listener.addresses[0]), timeout=5)
         gone = asyncio.Event()
         client.on_disconnect = gone.set
+        await client.send(Message())
         await asyncio.wait_for(gone.wait(), 5)
         await client.aclose()
     [record] = caplog.records

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from pymicro.plugins import TLS, Build
+from pymicro.record import Node
 from pymicro_testing import TransportConformance
 from pymicro_transport_http._transport import HttpTransport
 
@@ -27,6 +28,16 @@ class TestHttpTransport(TransportConformance):
         return HttpTransport(None, build)
 
 
+class TestChannels(TransportConformance):
+    tcp = True
+
+    def make(self, build: Build) -> HttpTransport:
+        return HttpTransport(None, build)
+
+    def node(self, address: str) -> Node:
+        return Node("conformance-1", address, {"protocol": "mucp", "channels": "1"})
+
+
 class TestHttpTransportWithTls(TransportConformance):
     tcp = True
 
@@ -37,3 +48,8 @@ class TestHttpTransportWithTls(TransportConformance):
 
     def make(self, build: Build) -> HttpTransport:
         return HttpTransport(None, msgspec.structs.replace(build, tls=self.tls))
+
+
+class TestChannelsWithTls(TestHttpTransportWithTls):
+    def node(self, address: str) -> Node:
+        return Node("conformance-1", address, {"protocol": "mucp", "channels": "1"})

@@ -12,7 +12,16 @@ from typing import TypeVar
 
 import pytest
 
-from pymicro.errors import BadRequest, Closed, Disconnected, Error, ProtocolViolation, TooLarge, UsageError
+from pymicro.errors import (
+    BadRequest,
+    Closed,
+    Disconnected,
+    Error,
+    ProtocolViolation,
+    TooLarge,
+    Unavailable,
+    UsageError,
+)
 from pymicro.message import Message
 from pymicro.metadata import Headers
 from pymicro.plugins import Build, Limits
@@ -52,9 +61,14 @@ class Serving:
         await asyncio.Event().wait()
 
     async def connect(self) -> tuple[Socket, asyncio.StreamReader, asyncio.StreamWriter]:
-        host, _, port = self.address.rpartition(":")
-        reader, writer = await asyncio.open_connection(host, int(port))
+        """A connection whose peer has spoken: an empty line, which a server skips (RFC 9112, section 2.2)."""
+        reader, writer = await self.connect_silently()
+        writer.write(b"\r\n")
         return await soon(self.sockets.get()), reader, writer
+
+    async def connect_silently(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host, _, port = self.address.rpartition(":")
+        return await asyncio.open_connection(host, int(port))
 
 
 @asynccontextmanager
@@ -309,6 +323,147 @@ class TestEnds:
                 await soon(socket.recv())
 
 
+GOODBYE = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+    b"Micro-Executed: no\r\nContent-Length: 18\r\n\r\nconnection closed\n"
+)
+
+
+class TestLastWord:
+    """A server that closes a connection says that whatever crosses this on the wire was not executed."""
+
+    async def answered(self, socket: Socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(REQUEST)
+        await soon(socket.recv())
+        await socket.send(Message(Headers(), b"pong"))
+        await soon(reader.readexactly(len(RESPONSE) + 4))
+
+    async def said(self, socket: Socket, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        """What the server sends last."""
+        await socket.aclose()
+        rest = await soon(reader.read())
+        writer.close()
+        return rest
+
+    async def test_on_a_connection_at_rest(self) -> None:
+        async with serving() as server:
+            connection = await server.connect()
+            await self.answered(*connection)
+            assert await self.said(*connection) == GOODBYE
+
+    async def test_in_the_middle_of_a_request(self) -> None:
+        async with serving() as server:
+            socket, reader, writer = await server.connect()
+            await self.answered(socket, reader, writer)
+            writer.write(REQUEST[:-1])
+            assert isinstance(socket, HttpSocket)
+            while socket.progress < 4:  # noqa: ASYNC110  # nothing tells of half a message
+                await asyncio.sleep(0)
+            assert await self.said(socket, reader, writer) == GOODBYE
+
+    async def test_not_to_a_request_that_was_taken(self) -> None:
+        async with serving() as server:
+            socket, reader, writer = await server.connect()
+            await self.answered(socket, reader, writer)
+            writer.write(REQUEST)
+            await soon(socket.recv())
+            assert await self.said(socket, reader, writer) == b""
+
+    async def test_not_before_the_first_request(self) -> None:
+        async with serving() as server:
+            assert await self.said(*await server.connect()) == b""
+
+    async def test_not_on_a_stream(self) -> None:
+        async with serving() as server:
+            socket, reader, writer = await server.connect()
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nMicro-Stream: 1\r\nContent-Length: 0\r\n\r\n")
+            await soon(socket.recv())
+            await socket.send(Message(Headers(), b"pong"))
+            assert await self.said(socket, reader, writer) == RESPONSE + b"pong"
+
+    async def test_not_after_a_refusal(self) -> None:
+        async with serving() as server:
+            socket, reader, writer = await server.connect()
+            await self.answered(socket, reader, writer)
+            writer.write(b"garbage\r\n\r\n")
+            with pytest.raises(ProtocolViolation):
+                await soon(socket.recv())
+            writer.write_eof()
+            assert await self.said(socket, reader, writer) == b""
+
+    async def test_a_request_that_crosses_it_was_not_executed(self) -> None:
+        async def dialogue(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"ping")
+            writer.write(RESPONSE + b"pong")
+            await reader.readuntil(b"ping")
+            writer.write(GOODBYE)
+
+        async with dialled(dialogue) as (socket, _):
+            await socket.send(Message(Headers(), b"ping"))
+            assert (await soon(socket.recv())).body == b"pong"
+            await socket.send(Message(Headers(), b"ping"))
+            with pytest.raises(Unavailable, match="connection closed") as failure:
+                await soon(socket.recv())
+            assert failure.value.executed == "no"
+
+    async def test_to_a_client_at_rest_it_is_the_end_of_the_connection(self) -> None:
+        async def dialogue(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"ping")
+            writer.write(RESPONSE + b"pong" + GOODBYE)
+
+        async with dialled(dialogue) as (socket, _):
+            gone = asyncio.Event()
+            socket.on_disconnect = gone.set
+            await socket.send(Message(Headers(), b"ping"))
+            assert (await soon(socket.recv())).body == b"pong"
+            await soon(gone.wait())
+            assert not socket.connected
+            for work in (socket.recv(), socket.send(Message())):
+                with pytest.raises(Disconnected):
+                    await soon(work)
+
+
+class TestAccepting:
+    async def test_a_connection_is_accepted_when_its_peer_has_spoken(self) -> None:
+        async with serving() as server:
+            _, writer = await server.connect_silently()
+            other, _, other_writer = await server.connect()  # connections are made in their order
+            assert server.sockets.empty()
+            writer.write(b"P")
+            assert (await soon(server.sockets.get())) is not other
+            other_writer.close()
+            writer.close()
+
+    async def test_a_silent_connection_is_closed_with_the_listener(self) -> None:
+        async with serving() as server:
+            reader, writer = await server.connect_silently()
+            _, _, other_writer = await server.connect()
+        assert await soon(reader.read()) == b""
+        other_writer.close()
+        writer.close()
+
+    async def test_a_silent_connection_that_goes_away_is_nobodys_business(self) -> None:
+        async with serving() as server:
+            _, writer = await server.connect_silently()
+            writer.close()
+            await writer.wait_closed()
+            _, _, other_writer = await server.connect()
+            assert server.sockets.empty()
+            other_writer.close()
+
+    async def test_a_get_that_is_no_upgrade_is_a_call(self) -> None:
+        for size in (1, 10, 1000):
+            async with serving() as server:
+                _, writer = await server.connect_silently()
+                request = b"GET /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nping"
+                for at in range(0, len(request), size):
+                    writer.write(request[at : at + size])
+                    await asyncio.sleep(0)
+                socket = await soon(server.sockets.get())
+                assert (await soon(socket.recv())).body == b"ping"
+                writer.close()
+
+
 class TestTimeouts:
     OPTIONS = HttpOptions(header_timeout=10, idle_timeout=180)
 
@@ -323,8 +478,8 @@ class TestTimeouts:
 
     async def arrival(self, socket: HttpSocket) -> None:
         """Wait for the next segment, or for the end."""
-        before = socket.activity
-        while socket.activity == before and socket.connected:  # noqa: ASYNC110  # nothing tells of half a message
+        before = socket.progress
+        while socket.progress == before and socket.connected:  # noqa: ASYNC110  # nothing tells of half a message
             await asyncio.sleep(0)
 
     async def test_who_says_nothing_is_closed(self) -> None:

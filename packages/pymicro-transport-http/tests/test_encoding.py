@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pymicro.metadata import Headers
-from pymicro_transport_http._encoding import Lines, encode
+from pymicro_transport_http._encoding import Wire, encode
 
 
 def test_names_keep_their_spelling_and_values_are_utf_8() -> None:
@@ -47,14 +47,14 @@ def test_constant_headers_are_encoded_once() -> None:
     assert first == b"Content-Type: application/json\r\nMicro-Id: 1\r\n"
     assert second == b"Content-Type: application/json\r\nMicro-Id: 2\r\n"
     assert base.wire is kept
-    assert encode(base) is kept
+    assert encode(base) is kept.lines
 
 
 def test_what_another_transport_kept_is_not_taken_for_lines() -> None:
     headers = Headers({"A": "b"})
     headers.wire = b"\x00\x01"
     assert encode(headers) == b"A: b\r\n"
-    assert isinstance(headers.wire, Lines)
+    assert isinstance(headers.wire, Wire)
 
 
 def test_any_number_of_names_is_encoded() -> None:

@@ -185,6 +185,13 @@ class TestRefusals:
             assert parser.fault.address == "peer:1"
             assert not parser.inbox
 
+    def test_an_upgrade_with_a_large_body_is_refused_however_it_comes(self) -> None:
+        head = HEAD + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 50000\r\n\r\n"
+        for segments in ([head + bytes(50_000)], [head, bytes(50_000)], [head + bytes(20_000), bytes(30_000)]):
+            parser = requests(*segments, limits=Limits())
+            assert isinstance(parser.fault, ProtocolViolation)
+            assert not parser.inbox
+
     def test_what_came_before_is_still_there(self) -> None:
         parser = requests(HEAD + b"Content-Length: 1\r\n\r\na" + b"garbage\r\n\r\n")
         assert [message.body for message in parser.inbox] == [b"a"]
@@ -212,6 +219,31 @@ class TestLimits:
             parser = make(LIMITS, "peer:1")
             assert not parser.feed(start + b"Content-Length: %b\r\n\r\n" % length)
             assert isinstance(parser.fault, TooLarge)
+
+    @pytest.mark.parametrize("make", [RequestParser, ResponseParser])
+    def test_a_length_may_be_written_as_long_as_headers_may_be(self, make: type[Parser]) -> None:
+        start = HEAD if make is RequestParser else b"HTTP/1.1 200 OK\r\n"
+        for digits, fits in ((5000 * b"0" + b"1", True), (5000 * b"0", True), (5000 * b"0" + b"1001", False)):
+            parser = make(Limits(message=1000, headers=10_000), "peer:1")
+            parser.feed(start + b"Content-Length: %b\r\n\r\na" % digits)
+            assert (len(parser.inbox) == 1) == fits
+
+    @pytest.mark.parametrize("make", [RequestParser, ResponseParser])
+    def test_who_says_that_something_was_not_executed(self, make: type[Parser]) -> None:
+        """A request that is refused was not; a response that is refused belongs to one that was."""
+        start, executed = (HEAD, "no") if make is RequestParser else (b"HTTP/1.1 200 OK\r\n", "maybe")
+        chunks = 11 * (b"64\r\n" + 100 * b"x" + b"\r\n")
+        for rest in (
+            b"Content-Length: 1001\r\n\r\n",
+            b"A: " + 600 * b"x" + b"\r\n\r\n",
+            b"A: " + 6000 * b"x",
+            b"Transfer-Encoding: chunked\r\n\r\n" + chunks,
+            b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n",
+        ):
+            parser = make(LIMITS, "peer:1")
+            parser.feed(start + rest)
+            assert isinstance(parser.fault, TooLarge)
+            assert parser.fault.executed == executed
 
     def test_a_body_of_exactly_the_limit_passes(self) -> None:
         assert len(only(requests(HEAD + b"Content-Length: 0001000\r\n\r\n" + b"x" * 1000)).body) == 1000
@@ -270,6 +302,14 @@ class TestLimits:
                 break
         assert isinstance(parser.fault, TooLarge)
 
+    def test_large_headers_before_a_large_body_are_no_part_of_it(self) -> None:
+        body = random.Random(1).randbytes(100_000)
+        head = HEAD + b"A: %b\r\nContent-Length: 100000\r\n\r\n" % (40_000 * b"x")
+        data = head + body + HEAD + b"\r\n"
+        for cut in (len(head) + 30_000, len(head) + 60_000):
+            parser = requests(data[:cut], data[cut:], limits=Limits())
+            assert [message.body for message in parser.inbox] == [body, b""]
+
     def test_a_slow_body_of_tiny_chunks_is_no_fault(self) -> None:
         parser = requests(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *bytewise(1000 * b"1\r\na\r\n" + b"0\r\n\r\n"))
         assert only(parser).body == 1000 * b"a"
@@ -307,6 +347,13 @@ class TestAnswers:
         parser.end()
         assert [message.body for message in parser.inbox] == [b"abc"]
         assert isinstance(parser.fault, Disconnected)
+
+    def test_a_response_without_length_over_the_limit_is_too_large_when_it_ends_too(self) -> None:
+        sound = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na"
+        parser = responses(sound + b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1001)
+        parser.end()
+        assert [message.body for message in parser.inbox] == [b"a"]
+        assert isinstance(parser.fault, TooLarge)
 
     def test_interim_responses_are_passed_over(self) -> None:
         data = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: x\r\n\r\n"

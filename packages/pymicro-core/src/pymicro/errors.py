@@ -266,7 +266,7 @@ class _Wire(msgspec.Struct, omit_defaults=True):
 
 _encode = msgspec.json.Encoder().encode
 _encode_any = msgspec.json.Encoder(enc_hook=repr).encode
-_BASE_NAMES: Final = frozenset(get_type_hints(Error))
+_BASE_NAMES: Final = frozenset(Error.__annotations__)
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _INT32: Final = 2**31
 

@@ -21,4 +21,5 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     @property
     def size(self) -> int:
         """Bytes of the body and of all header names and values."""
-        return len(self.body) + sum(len(name) + len(value) for name, value in self.headers.lowered.items())
+        headers = self.headers.lowered
+        return len(self.body) + sum(map(len, headers)) + sum(map(len, headers.values()))

@@ -9,6 +9,10 @@ from typing import Any, Final
 _KNOWN: Final[dict[bytes, str]] = {}
 
 
+_known = _KNOWN.__getitem__
+_text = bytes.decode
+
+
 def _lower(name: bytes) -> str:
     known = _KNOWN.get(name)
     if known is None:
@@ -21,8 +25,8 @@ def _lower(name: bytes) -> str:
 def _decoded(raw: dict[bytes, bytes]) -> dict[str, str]:
     """Values by lower-case name, the first of several."""
     try:
-        return {_KNOWN.get(name) or _lower(name): value.decode() for name, value in reversed(raw.items())}
-    except UnicodeDecodeError:
+        return dict(zip(map(_known, reversed(raw)), map(_text, reversed(raw.values())), strict=True))
+    except (KeyError, UnicodeDecodeError):
         return {_lower(name): value.decode("utf-8", "replace") for name, value in reversed(raw.items())}
 
 

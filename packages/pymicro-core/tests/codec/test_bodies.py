@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, NotRequired, TypedDict
 
 import attrs
@@ -286,11 +287,15 @@ SEEDS = [json.dumps(value).encode() for case, value in GOOD.items() if not case.
 SEEDS += [body for body, _ in BAD.values()]
 
 
-def mutants(seeds: list[bytes], count: int) -> list[bytes]:
-    """Bodies with bytes changed, dropped, doubled and swapped; the same ones in each run."""
-    dice = random.Random(20240229)
-    made = []
-    for _ in range(count):
+#: How many hostile bodies, and which. `PYMICRO_FUZZ=1000000` is a long test.
+INPUTS = int(os.environ.get("PYMICRO_FUZZ", "1000"))
+SEED = int(os.environ.get("PYMICRO_FUZZ_SEED", "20240229"))
+
+
+def mutants(seeds: list[bytes]) -> Iterator[bytes]:
+    """Bodies with bytes changed, dropped, doubled and swapped."""
+    dice = random.Random(SEED)
+    for _ in range(INPUTS):
         body = bytearray(dice.choice(seeds))
         for _ in range(dice.randint(1, 6)):
             at, what = dice.randrange(len(body) + 1), dice.randrange(5)
@@ -304,8 +309,7 @@ def mutants(seeds: list[bytes], count: int) -> list[bytes]:
                 body[at:at] = body[: dice.randint(0, 20)]
             else:
                 body = body[:at] + bytearray(dice.choice(seeds))[at:]
-        made.append(bytes(body) if dice.random() > 0.05 else dice.randbytes(dice.randint(0, 60)))
-    return made
+        yield bytes(body) if dice.random() > 0.05 else dice.randbytes(dice.randint(0, 60))
 
 
 _TOKENS = [
@@ -326,29 +330,30 @@ _TOKENS = [
 ]
 
 
-def survives(decode: Callable[[bytes], Any], bodies: list[bytes]) -> None:
-    details = []
+def survives(decode: Callable[[bytes], Any], bodies: Iterator[bytes]) -> None:
+    refused = silent = 0
     for body in bodies:
         try:
             decode(body)
         except BadRequest as error:
-            details.append(error.detail)
-    assert details
-    assert all(details)
+            refused += 1
+            silent += not error.detail
+    assert refused
+    assert not silent
 
 
 def test_no_input_raises_anything_but_bad_request(order: Any) -> None:
-    survives(JsonCodec().decoder(order), mutants(SEEDS, 1000))
+    survives(JsonCodec().decoder(order), mutants(SEEDS))
 
 
 @pytest.mark.parametrize("of", [Any, str, int, list[int], dict[str, int] | None, float], ids=str)
 def test_no_input_of_a_plain_type_raises_anything_but_bad_request(of: Any) -> None:
-    survives(JsonCodec().decoder(of), mutants([*SEEDS, b"5", b'"a"', b"[1,2]", b"1.5"], 1000))
+    survives(JsonCodec().decoder(of), mutants([*SEEDS, b"5", b'"a"', b"[1,2]", b"1.5"]))
 
 
 def test_no_input_of_a_message_in_an_envelope_raises_anything_but_bad_request(messages: Messages) -> None:
     decode: Decode = JsonRpcCodec().inner.decoder(messages("test.Order"))
-    survives(decode, mutants(SEEDS, 1000))
+    survives(decode, mutants(SEEDS))
 
 
 @pytest.mark.parametrize("unwrap", ["unwrap_request", "unwrap_response"])
@@ -358,4 +363,4 @@ def test_no_envelope_raises_anything_but_bad_request(unwrap: str) -> None:
         b'{"id":"55","result":{"msg":"Hello j"},"error":null}\n',
         b'{"id":3,"result":null,"error":"boom"}',
     ]
-    survives(getattr(JsonRpcCodec(), unwrap), mutants(seeds, 1000))
+    survives(getattr(JsonRpcCodec(), unwrap), mutants(seeds))

@@ -15,6 +15,7 @@ from pymicro.metadata import Headers
 from pymicro.record import Node
 from pymicro.rpc import Call, error_of
 from pymicro.transport import MemoryTransport, Socket
+from pymicro_testing import ManualClock
 
 Make = Callable[..., Service]
 
@@ -472,9 +473,21 @@ async def test_streams_are_counted_apart_from_calls(service: Make) -> None:
         await stream.aclose()
 
 
-async def test_connections_over_the_limit_are_closed_in_time(service: Make, mesh: Any) -> None:
-    from pymicro_testing import ManualClock
+async def test_calls_that_ended_leave_no_timers(service: Make) -> None:
+    clock = ManualClock()
+    async with service("echo", Echo(), clock=clock) as one:
+        say = one.client.stub("echo", Echo).say
+        await say("hello")
+        before = clock.pending
 
+        for _ in range(100):
+            await clock.advance(0.06)
+            await say("hello")
+
+        assert clock.pending <= before + 2
+
+
+async def test_connections_over_the_limit_are_closed_in_time(service: Make, mesh: Any) -> None:
     clock = ManualClock()
     async with service("echo", Echo(), server_max_connections=1, clock=clock) as one, raw(mesh, one) as first:
         await ask(first, message("Echo.Any"))

@@ -6,10 +6,12 @@ import asyncio
 import socket as _socket
 from contextlib import aclosing
 
-from pymicro.errors import Closed, ConfigurationError, DialFailed, Disconnected
+import pytest
+
+from pymicro.errors import Closed, ConfigurationError, DialFailed, Disconnected, Unavailable
 from pymicro.transport import Socket, Transport
 from pymicro_testing._guard import since
-from pymicro_testing._transport_base import Door, TransportBase, filled, text
+from pymicro_testing._transport_base import Door, Link, TransportBase, filled, text
 
 
 class TransportLife(TransportBase):
@@ -154,8 +156,20 @@ class TransportLife(TransportBase):
         async with self.link() as link:
             await self.within(link.listener.stop_accepting())
             await self.within(link.listener.stop_accepting())
-            await self.refused(self.dial(link.near, link.listener.addresses[0]), DialFailed)
+            await self._nobody_answers(link)
             await self.echoes(link)
+
+    async def _nobody_answers(self, link: Link) -> None:
+        """A socket that shares a connection may be had; it must say that nothing was executed."""
+        try:
+            socket = await self.dial(link.near, link.listener.addresses[0])
+        except DialFailed:
+            return
+        async with aclosing(socket):
+            await self.within(socket.send(text("hello")))
+            with pytest.raises(Unavailable) as failure:
+                await self.within(socket.recv())
+            assert failure.value.executed == "no"
 
     @since("0.1")
     async def test_closing_a_listener_ends_its_connections(self) -> None:

@@ -1,4 +1,4 @@
-"""Headers as HTTP/1.1 header lines.
+"""Headers as HTTP/1.1 header lines, and as fields of channel frames.
 
 Nothing that a caller puts into a name or a value can end a line. As in Go (`net/http`, `Header.Write`), control
 characters in values become spaces and names that are no token are left out. Values are raw UTF-8.
@@ -26,10 +26,19 @@ _PREFIXES: Final[dict[str, str]] = {}
 _MAX_PREFIXES: Final = 1024  # metadata may bring any number of names
 
 
-class Lines(bytes):
-    """Encoded header lines. The type tells them from what another transport may keep in `Headers.wire`."""
+class Wire:
+    """Headers that are sent again and again, encoded once. The type tells it from what other transports keep there.
 
-    __slots__ = ()
+    Attributes:
+        lines: as HTTP header lines; None until they are needed.
+        fields: as the fields of a channel's frame; None until they are needed.
+    """
+
+    __slots__ = ("fields", "lines")
+
+    def __init__(self) -> None:
+        self.lines: bytes | None = None
+        self.fields: bytes | None = None
 
 
 def encode(headers: Headers) -> bytes:
@@ -38,19 +47,24 @@ def encode(headers: Headers) -> bytes:
     Constant headers are encoded once: `extend` leaves them in `base`, which keeps its lines.
     """
     base = headers.base
-    if base is not None:
-        lines = base.wire
-        return (lines if type(lines) is Lines else _keep(base)) + _encode(headers.added)
-    lines = headers.wire
-    return lines if type(lines) is Lines else _keep(headers)
+    if base is None:
+        return _lines_of(headers)
+    wire = base.wire
+    if type(wire) is Wire and wire.lines is not None:
+        return wire.lines + _lines(headers.added)
+    return _lines_of(base) + _lines(headers.added)
 
 
-def _keep(headers: Headers) -> Lines:
-    lines = headers.wire = Lines(_encode(headers.items()))
-    return lines
+def _lines_of(headers: Headers) -> bytes:
+    wire = headers.wire
+    if type(wire) is not Wire:
+        wire = headers.wire = Wire()
+    if wire.lines is None:
+        wire.lines = _lines(headers.items())
+    return wire.lines
 
 
-def _encode(fields: Iterable[tuple[str, str]]) -> bytes:
+def _lines(fields: Iterable[tuple[str, str]]) -> bytes:
     text = ""
     for name, value in fields:
         prefix = _PREFIXES.get(name)
@@ -58,6 +72,18 @@ def _encode(fields: Iterable[tuple[str, str]]) -> bytes:
             prefix = _prefix(name)
         if prefix:
             text += f"{prefix}{value if value.isprintable() else _clean(value)}\r\n"
+    return text.encode()
+
+
+def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
+    """The fields of a channel's frame: each name and each value with a NUL behind it."""
+    text = ""
+    for name, value in fields:
+        prefix = _PREFIXES.get(name)
+        if prefix is None:
+            prefix = _prefix(name)
+        if prefix:
+            text += f"{name}\0{value if value.isprintable() else _clean(value)}\0"
     return text.encode()
 
 

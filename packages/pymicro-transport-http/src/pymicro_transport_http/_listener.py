@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import os
+import secrets
 import socket as _socket
 from collections.abc import Coroutine, Sequence
+from contextvars import copy_context
 from typing import Any, Final
 
 from pymicro.clock import TimerHandle
-from pymicro.errors import Closed, ConfigurationError, ConnectionFailed
+from pymicro.errors import Closed, ConnectionFailed
 from pymicro.plugins import Build
-from pymicro.plugins.toolkit import TLSContext, join_address, log, split_address
-from pymicro.transport import Accept, Listener
+from pymicro.plugins.toolkit import TLSContext, bind, join_address, log, split_address
+from pymicro.transport import Accept, Listener, Socket
+from pymicro_transport_http._channels import CLOSE_TIMEOUT, Channel, Channels
 from pymicro_transport_http._options import HttpOptions
 from pymicro_transport_http._protocol import RequestParser
-from pymicro_transport_http._socket import CLOSE_TIMEOUT, HttpSocket, address_of
+from pymicro_transport_http._socket import HttpSocket, address_of
 
 _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Length: "
 
@@ -31,10 +32,10 @@ _LOOKS: Final = 4
 class _Watched:
     """What is known of a connection's past, so that its time-outs cost nothing per message."""
 
-    __slots__ = ("activity", "head_since", "received", "since")
+    __slots__ = ("head_since", "progress", "received", "since")
 
     def __init__(self, now: float) -> None:
-        self.activity = 0
+        self.progress = 0
         self.since = now
         self.received = 0
         self.head_since = now
@@ -57,6 +58,10 @@ class HttpListener(Listener):
         self._build = build
         self._tls = tls
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        self._accepting = True
+        self.takes_channels = options.channels
+        self.process = secrets.token_hex(8).encode()
         self._server: asyncio.Server | None = None
         self._acceptor: asyncio.Task[None] | None = None
         self._bound: _socket.socket | None = None
@@ -72,7 +77,7 @@ class HttpListener(Listener):
         host = ""
         if sock is None:
             host, ports = split_address(address)
-            sock = await _bind(host, ports)
+            sock = await bind(host, ports)
         sock.setblocking(False)
         bound, port = sock.getsockname()[:2]
         self.addresses = (join_address(host or bound, port),)
@@ -86,18 +91,48 @@ class HttpListener(Listener):
     def _protocol(self) -> HttpSocket:
         build = self._build
         parser = RequestParser(build.limits, "")
-        return HttpSocket(parser, _HEAD, build.limits, serving=True, logger=build.logger, on_made=self._connected)
+        return HttpSocket(parser, _HEAD, build.limits, logger=build.logger, keeper=self)
 
-    def _connected(self, socket: HttpSocket) -> None:
+    # what sockets tell: `_socket.Keeper`
+
+    def made(self, socket: HttpSocket) -> None:
+        """See `Keeper`."""
         self._watch(socket)
+        if len(self._sockets) > self._options.max_connections:
+            socket.expire(f"{self._options.max_connections} connections are open, the limit")
+
+    def began(self, socket: HttpSocket) -> None:
+        """See `Keeper`."""
         self._own(self._serve(socket), f"http socket {socket.remote}")
 
+    def switched(self, socket: HttpSocket, transport: asyncio.Transport, window: int) -> Channels:
+        """See `Keeper`."""
+        return Channels(
+            transport,
+            self._build.limits,
+            window,
+            local=socket.local,
+            remote=socket.remote,
+            accept=self._opened,
+            on_lost=socket.connection_lost,
+        )
+
+    def lost(self, socket: HttpSocket) -> None:
+        """See `Keeper`."""
+        del self._sockets[socket]
+
+    def _opened(self, channel: Channel) -> bool:
+        if self._accepting:
+            self._own(self._serve(channel), f"http channel {channel.number} of {channel.remote}")
+        return self._accepting
+
     def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = self._loop.create_task(work, name=name)
+        # this may run in a caller's context, whose variables are none of the handlers' business
+        task = self._loop.create_task(work, name=name, context=self._context.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, socket: HttpSocket) -> None:
+    async def _serve(self, socket: Socket) -> None:
         try:
             await self._accept(socket)
         except (ConnectionFailed, Closed) as error:
@@ -106,7 +141,6 @@ class HttpListener(Listener):
             log(self._build.logger, logging.ERROR, "connection failed", remote=socket.remote, error=repr(error))
         finally:
             await socket.aclose()
-            del self._sockets[socket]
 
     async def _accept_tls(self, sock: _socket.socket, tls: TLSContext) -> None:
         """What `create_server` does, with a context for each handshake, so that new certificates are used."""
@@ -151,8 +185,8 @@ class HttpListener(Listener):
 
     def _check(self, socket: HttpSocket, watched: _Watched, now: float) -> None:
         header, idle = self._options.header_timeout, self._options.idle_timeout
-        if socket.activity != watched.activity or not socket.at_rest:
-            watched.activity = socket.activity
+        if socket.progress != watched.progress or not socket.at_rest:
+            watched.progress = socket.progress
             watched.since = now
         elif idle > 0 and now - watched.since >= idle:
             socket.expire(f"idle for {idle:g} s")
@@ -166,13 +200,26 @@ class HttpListener(Listener):
     # closing
 
     async def stop_accepting(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            for socket in self._sockets:
+                socket.leave()
         if self._server is not None:
+            await self._finish_accepting(self._server)
             self._server.close()
         if self._acceptor is not None:
             self._acceptor.cancel()
             await asyncio.wait([self._acceptor])
         if self._bound is not None:
             self._bound.close()
+
+    async def _finish_accepting(self, server: asyncio.Server) -> None:
+        """Let connections that were accepted become sockets: asyncio's own loop drops them when the server closes."""
+        if isinstance(self._loop, asyncio.SelectorEventLoop):
+            for sock in server.sockets:
+                self._loop.remove_reader(sock.fileno())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
     async def aclose(self) -> None:
         await self.stop_accepting()
@@ -186,43 +233,5 @@ class HttpListener(Listener):
         # what is left belonged to tasks that were cancelled before their first step
         for connection in self._handshaking:
             connection.close()
-        await asyncio.gather(*(socket.aclose() for socket in self._sockets))
         self._handshaking.clear()
-        self._sockets.clear()
-
-
-async def _bind(host: str, ports: range) -> _socket.socket:
-    """A socket bound to the first free port. A host with several addresses gives its first IPv4 one, as in Go."""
-    family, ip = await _resolve(host or "0.0.0.0")
-    for port in ports:
-        sock = _socket.socket(family, _socket.SOCK_STREAM)
-        try:
-            if os.name == "posix":
-                sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-            if family == _socket.AF_INET6:
-                sock.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
-            sock.bind((ip, port))
-            sock.listen()  # on Linux two may bind to a port on which nobody listens
-            return sock
-        except OSError as error:
-            sock.close()
-            if error.errno != errno.EADDRINUSE:
-                raise ConfigurationError(f"port {port} on {ip}: {_bind_problem(error)}") from error
-    which = f"port {ports[0]} on {ip} is" if len(ports) == 1 else f"all ports {ports[0]}-{ports[-1]} on {ip} are"
-    raise ConfigurationError(f"{which} in use: choose another with --server_address")
-
-
-def _bind_problem(error: OSError) -> str:
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "this machine does not have that address"
-    return error.strerror or str(error)
-
-
-async def _resolve(host: str) -> tuple[_socket.AddressFamily, str]:
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host, None, type=_socket.SOCK_STREAM, flags=_socket.AI_PASSIVE)
-    except OSError as error:
-        raise ConfigurationError(f"host {host!r} cannot be resolved: {error}") from error
-    family, _, _, _, name = min(found, key=lambda entry: entry[0] != _socket.AF_INET)
-    return family, str(name[0])
+        await asyncio.gather(*(socket.aclose() for socket in self._sockets))

@@ -17,7 +17,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from typing import Final
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Final, NamedTuple
 
 import httptools
 
@@ -32,12 +34,48 @@ ERROR_ID: Final = "pymicro.transport.http"
 _EXCERPT: Final = 1024
 _MAX_CHUNKS: Final = 64
 
+#: Bodies of at least this size and known length are collected without the parser, which would copy each segment.
+_LARGE: Final = 32 * 1024
+
+#: What nearly all replies carry, so that their headers are made and read once.
+_KNOWN_REPLIES: Final = {
+    content_type: Headers.from_raw({b"Content-Type": content_type})
+    for content_type in (b"application/json", b"application/protobuf", b"application/octet-stream", b"text/plain")
+}
+_MAX_WINDOW_DIGITS: Final = 9
+
+#: Of a length; Python reads no number of thousands, and httptools accepts any number of leading zeros.
+_MAX_DIGITS: Final = 100
+
 #: A head that is not complete may have this many bytes for each one that counts (`a:` CR LF), and a start line.
 _PUNCTUATION: Final = 4
 _START_LINE: Final = 1024
 
 #: Fields that say nothing once the message is complete.
 _NOISE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"user-agent", b"accept-encoding"})
+
+
+#: The name of the protocol of `_channels`, in upgrade requests.
+CHANNELS: Final = "pymicro-channels/1"
+
+#: Carries the bytes of one channel that its sender will hold before it gives credit, in an upgrade and its answer.
+WINDOW: Final = "Pymicro-Window"
+
+
+#: Tells, in the answer to an upgrade, the processes at one address apart.
+PROCESS: Final = "Pymicro-Process"
+
+
+class Upgrade(NamedTuple):
+    """A peer asked for channels.
+
+    Attributes:
+        window: bytes that it holds of each channel.
+        rest: what it sent after that.
+    """
+
+    window: int
+    rest: bytes
 
 
 class _Refused(Exception):
@@ -56,6 +94,7 @@ class Parser(ABC):
         fault: why nothing more will come; None while all is well.
         received: how many messages were complete.
         streaming: whether a message belonged to a stream.
+        upgrade: set when the peer asked for channels; nothing is read after it.
     """
 
     def __init__(self, limits: Limits, peer: str) -> None:
@@ -63,11 +102,13 @@ class Parser(ABC):
         self.fault: errors.PymicroError | None = None
         self.received = 0
         self.streaming = False
+        self.upgrade: Upgrade | None = None
         self.peer = peer
         self._max_message = limits.message
         self._max_headers = limits.headers
         self._max_raw = _PUNCTUATION * limits.headers + _START_LINE
-        self._digits = len(str(limits.message))
+        self._large = 0
+        self._left = 0
         self._fields: dict[bytes, bytes] = {}
         self._headers: Headers | None = None
         self._chunks: list[bytes] = []
@@ -78,9 +119,16 @@ class Parser(ABC):
         self._partial = False
         self.on_header = self._fields.setdefault
         self.on_body = self._chunks.append
-        self._http = self._make()  # looks the callbacks up once
-        # "Connection: close" and HTTP/1.0 end nothing: a go-micro socket goes on until it is closed
-        self._http.set_dangerous_leniencies(lenient_keep_alive=True, lenient_data_after_close=True)
+        self._renew()
+
+    #: Of a response; requests count as good ones.
+    _status = 200
+
+    #: Of the request that is refused, or was answered by what is refused.
+    _executed: errors.Executed = "no"
+
+    @abstractmethod
+    def _not_ok(self) -> None: ...
 
     @abstractmethod
     def _make(self) -> httptools.HttpRequestParser | httptools.HttpResponseParser: ...
@@ -92,12 +140,14 @@ class Parser(ABC):
 
     def feed(self, data: bytes) -> bool:
         """Take the next segment; whether all is well. Never raises for what a peer may send; see `fault`."""
+        if self._left:
+            return self._feed_large(data)
         self._size = len(data)
         self._partial = True
         try:
             self._http.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse_upgrade()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._failed(error, data)
         else:
@@ -105,11 +155,38 @@ class Parser(ABC):
                 self._unfinished()
         return self.fault is None
 
-    def _refuse_upgrade(self) -> None:
-        if self.fault is None:  # the message was complete; what follows it is in another protocol
-            self.inbox.pop()
-            self.received -= 1
-            self.fault = errors.ProtocolViolation("CONNECT and protocol upgrades are not supported", self.peer)
+    def _feed_large(self, data: bytes) -> bool:
+        """More of a large body. Behind its end, a parser of its own begins anew: this one still waits for the body."""
+        rest = data[self._left :]
+        self._chunks.append(data[: self._left] if rest else data)
+        self._left -= min(self._left, len(data))
+        if self._left:
+            if len(self._chunks) > _MAX_CHUNKS:
+                self._gather()
+            return True
+        self._renew()
+        self.on_message_complete()
+        return self.feed(rest) if rest else True
+
+    def _renew(self) -> None:
+        self._http = self._make()  # looks the callbacks up once
+        # "Connection: close" and HTTP/1.0 end nothing: a go-micro socket goes on until it is closed
+        self._http.set_dangerous_leniencies(lenient_keep_alive=True, lenient_data_after_close=True)
+
+    def _upgrade(self, rest: bytes) -> None:
+        if self.fault is not None:
+            return
+        message = self.inbox.pop()  # it is complete; what follows it is in another protocol
+        self.received -= 1
+        window = window_of(message.headers)
+        if message.headers.get("upgrade") == CHANNELS and window is not None and self.received == 0:
+            self.upgrade = Upgrade(window, rest)
+        else:
+            self.refuse_upgrade()
+
+    def refuse_upgrade(self) -> None:
+        """Nothing but HTTP is spoken here."""
+        self.fault = errors.ProtocolViolation("CONNECT and protocol upgrades are not supported", self.peer)
 
     def _failed(self, error: httptools.HttpParserError, data: bytes) -> None:
         if self.fault is not None:
@@ -132,8 +209,10 @@ class Parser(ABC):
             self._stalled += self._size
         else:
             self._gather()
+            if self._large:
+                self._left = self._large - self._total
         if self.fault is None and self._stalled > self._max_raw:
-            self.fault = errors.TooLarge(f"headers are over the limit of {self._max_headers} bytes", ERROR_ID)
+            self.fault = self._over(f"headers are over the limit of {self._max_headers} bytes")
 
     def _gather(self) -> None:
         chunks = self._chunks
@@ -147,20 +226,25 @@ class Parser(ABC):
             chunks.clear()
 
     def _too_large(self, size: int) -> errors.TooLarge:
-        return errors.TooLarge(f"a message of {size} bytes or more is over the limit of {self._max_message}", ERROR_ID)
+        return self._over(f"a message of {size} bytes or more is over the limit of {self._max_message}")
 
-    def _begin_body(self, length: bytes | None) -> None:
-        """The head is complete; `length` is what it says of its body."""
+    def _over(self, detail: str) -> errors.TooLarge:
+        return errors.TooLarge(detail, ERROR_ID, executed=self._executed)
+
+    def _begin_body(self, length: bytes | None, known: Headers | None = None) -> None:
+        """The head is complete; `length` is what it says of its body, and `known` headers that are the same as its."""
         fields = self._fields
-        if length is not None and len(length) >= self._digits and int(length) > self._max_message:
-            self._refuse(self._too_large(int(length)))
+        size = 0 if length is None else int(length if len(length) < _MAX_DIGITS else length.lstrip(b"0") or b"0")
+        if size > self._max_message:
+            self._refuse(self._too_large(size))
         if self._stalled + self._size > self._max_headers:
-            size = sum(map(len, fields.keys())) + sum(map(len, fields.values()))
-            if size > self._max_headers:
-                self._refuse(errors.TooLarge(f"headers are over the limit of {self._max_headers} bytes", ERROR_ID))
+            counted = sum(map(len, fields.keys())) + sum(map(len, fields.values()))
+            if counted > self._max_headers:
+                self._refuse(self._over(f"headers are over the limit of {self._max_headers} bytes"))
         self._stalled = -self._size
-        self._headers = Headers.from_raw(fields.copy())
+        self._headers = Headers.from_raw(fields.copy()) if known is None else known
         fields.clear()
+        self._large = size if size >= _LARGE else 0
 
     def _take_framing(self) -> tuple[bytes | None, bytes | None, bool]:
         """Remove the noise, however it is spelled; return host, length, and whether the body is chunked."""
@@ -178,6 +262,9 @@ class Parser(ABC):
 
     def on_message_complete(self) -> None:
         """Called by httptools."""
+        if self._status != 200:
+            self._not_ok()
+            return
         chunks = self._chunks
         body = b""
         if self._total or self._fields or len(chunks) > 1:
@@ -220,6 +307,9 @@ class RequestParser(Parser):
     def _make(self) -> httptools.HttpRequestParser:
         return httptools.HttpRequestParser(self)
 
+    def _not_ok(self) -> None:
+        raise AssertionError("requests have no status")
+
     def on_headers_complete(self) -> None:
         """Called by httptools."""
         fields = self._fields
@@ -244,10 +334,11 @@ class RequestParser(Parser):
 class ResponseParser(Parser):
     """What a dialling side receives."""
 
+    _executed = "maybe"
+
     def __init__(self, limits: Limits, peer: str) -> None:
         self._reason: list[bytes] = []
         self.on_status = self._reason.append
-        self._status = 200
         self._until_end = False
         super().__init__(limits, peer)
 
@@ -269,14 +360,8 @@ class ResponseParser(Parser):
             fields.pop(b"User-Agent", None)  # echoed by Go peers
             fields.pop(b"Accept-Encoding", None)
             self._until_end = False
-        self._begin_body(length if self._status == 200 else None)
-
-    def on_message_complete(self) -> None:
-        """Called by httptools."""
-        if self._status == 200:
-            super().on_message_complete()
-        else:
-            self._not_ok()
+        known = _KNOWN_REPLIES.get(fields.get(b"Content-Type", b"")) if len(fields) == 1 else None
+        self._begin_body(length if self._status == 200 else None, known)
 
     def _not_ok(self) -> None:
         if 100 <= self._status < 200 and self._status != 101:  # interim: RFC 9110, section 15.2
@@ -291,7 +376,8 @@ class ResponseParser(Parser):
         reason = b"".join(self._reason).decode("utf-8", "replace")
         line = f"{self._status} {reason}".strip()
         text = b"".join((self._spill, *self._chunks))[:_EXCERPT].decode("utf-8", "replace").strip()
-        return errors.from_code(self._status, f"{line}: {text}" if text else line, ERROR_ID)
+        executed: errors.Executed = "no" if self._headers and self._headers.get("micro-executed") == "no" else "maybe"
+        return errors.from_code(self._status, f"{line}: {text}" if text else line, ERROR_ID, executed=executed)
 
     def _gather(self) -> None:
         super()._gather()
@@ -303,5 +389,13 @@ class ResponseParser(Parser):
             if self._status != 200:
                 self.fault = self._refusal()
             elif self._until_end:
-                self.on_message_complete()
+                with suppress(_Refused):  # nothing is parsed here that it could interrupt
+                    self.on_message_complete()
         super().end()
+
+
+def window_of(headers: Mapping[str, str]) -> int | None:
+    """The window that an upgrade or its answer carries; None if there is none that makes sense."""
+    text = headers.get(WINDOW, "")
+    sound = text.isdecimal() and text.isascii() and len(text) <= _MAX_WINDOW_DIGITS
+    return (int(text) or None) if sound else None

@@ -14,21 +14,19 @@ import logging
 import socket as _socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
-from pymicro.errors import Closed, Disconnected, ProtocolViolation, PymicroError, TooLarge, UsageError
+from pymicro.errors import Closed, Disconnected, Error, ProtocolViolation, PymicroError, TooLarge, UsageError
 from pymicro.message import Message
 from pymicro.plugins import Limits
 from pymicro.plugins.toolkit import join_address, log
 from pymicro.transport import Socket
+from pymicro_transport_http._channels import CLOSE_TIMEOUT, Channels
 from pymicro_transport_http._encoding import encode
-from pymicro_transport_http._protocol import Parser
+from pymicro_transport_http._protocol import CHANNELS, PROCESS, WINDOW, Parser, Upgrade
 
 #: Bodies up to this size go out in one piece with their head; copying larger ones costs more than a second write.
 JOINED: Final = 16 * 1024
-
-#: Seconds that closing waits for the peer to read what was sent.
-CLOSE_TIMEOUT: Final = 5.0
 
 #: Discarded after a refused message, in multiples of `Limits.message`, so that the peer gets to read the answer.
 _DISCARDED_MESSAGES: Final = 4
@@ -36,7 +34,44 @@ _DISCARDED_MESSAGES: Final = 4
 #: Seconds between TCP keep-alive probes, and how many may be lost: as Go's `net` package has them.
 _KEEPALIVE: Final = (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 9))
 
+#: The answer to an upgrade, for the bytes that this side holds of each channel.
+SWITCHED: Final = (
+    f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {CHANNELS}\r\n"
+    f"{WINDOW}: %d\r\n{PROCESS}: %b\r\n\r\n".encode()
+)
+
+#: The last word on a connection at rest. A request that crosses it on the wire was not executed, and so the caller
+#: learns it.
+GOODBYE: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n"
+    b"Micro-Executed: no\r\nContent-Length: 18\r\n\r\nconnection closed\n"
+)
+
 _Waiter = asyncio.Future[None]
+
+
+class Keeper(Protocol):
+    """Who accepts connections.
+
+    Attributes:
+        takes_channels: whether a connection may carry channels.
+        process: what tells this process from others that serve at the same address.
+    """
+
+    takes_channels: bool
+    process: bytes
+
+    def made(self, socket: HttpSocket) -> None:
+        """The connection stands."""
+
+    def began(self, socket: HttpSocket) -> None:
+        """The peer sent something, in HTTP."""
+
+    def switched(self, socket: HttpSocket, transport: asyncio.Transport, window: int) -> Channels:
+        """The peer asked for channels."""
+
+    def lost(self, socket: HttpSocket) -> None:
+        """The connection is gone."""
 
 
 class HttpSocket(asyncio.Protocol, Socket):
@@ -46,12 +81,8 @@ class HttpSocket(asyncio.Protocol, Socket):
         parser: for what comes in.
         head: what goes before the length of each outgoing body.
         limits: of messages and buffers.
-        serving: whether this is the accepting side.
         logger: hears of peers that do not speak HTTP.
-        on_made: called with the socket when the connection stands; None for nothing.
-
-    Attributes:
-        activity: grows with each segment received and each message sent.
+        keeper: who accepted the connection; None on the dialling side.
     """
 
     def __init__(
@@ -60,21 +91,25 @@ class HttpSocket(asyncio.Protocol, Socket):
         head: bytes,
         limits: Limits,
         *,
-        serving: bool,
         logger: logging.Logger,
-        on_made: Callable[[HttpSocket], None] | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
-        self.activity = 0
+        self._segments = 0
         self._parser = parser
         self._head = head
         self._limits = limits
-        self._serving = serving
+        self._max_headers = limits.headers
+        self._quick = min(JOINED, limits.message)
+        self._serving = keeper is not None
         self._logger = logger
-        self._on_made = on_made
+        self._keeper = keeper
+        self._silent = self._serving
+        self._channels: Channels | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._on_disconnect: Callable[[], None] | None = None
         self._open = False
+        self.connected = False
         self._closed = False
         self._lost = False
         self._finished = False
@@ -99,33 +134,32 @@ class HttpSocket(asyncio.Protocol, Socket):
         if callback is not None and self._lost and not self._closed:
             self._loop.call_soon(self._notify)
 
-    @property
-    def connected(self) -> bool:
-        return self._open and (self._serving or self._parser.fault is None)
-
     async def send(self, message: Message) -> None:
         body = message.body
+        size = len(body)
         lines = encode(message.headers)
-        if len(body) > self._limits.message:
-            raise TooLarge(f"a message of {len(body)} bytes is over the limit of {self._limits.message}")
-        if len(lines) > self._limits.headers:
-            size = len(lines) - 4 * lines.count(b"\r\n")  # without the punctuation, as the other side counts
-            if size > self._limits.headers:
-                raise TooLarge(f"headers of {size} bytes are over the limit of {self._limits.headers}")
+        if size > self._quick or len(lines) > self._max_headers:
+            self._check_size(size, lines)
         if self._writing_paused:
             await self._writable()
         transport = self._transport
         if not self._open or transport is None or transport.is_closing():  # a write failed: the loop tells later
             raise self._send_error()
-        if len(body) <= JOINED:
-            transport.write(b"%b%d\r\n%b\r\n%b" % (self._head, len(body), lines, body))
+        if size <= JOINED:
+            transport.write(b"%b%d\r\n%b\r\n%b" % (self._head, size, lines, body))
         else:  # not writelines, which joins before Python 3.12
-            transport.write(b"%b%d\r\n%b\r\n" % (self._head, len(body), lines))
+            transport.write(b"%b%d\r\n%b\r\n" % (self._head, size, lines))
             transport.write(bytes(body))
         self._sent += 1
-        self.activity += 1
         if self._writing_paused:
             await self._writable()
+
+    def _check_size(self, size: int, lines: bytes) -> None:
+        if size > self._limits.message:
+            raise TooLarge(f"a message of {size} bytes is over the limit of {self._limits.message}")
+        counted = len(lines) - 4 * lines.count(b"\r\n")  # without the punctuation, as the other side counts
+        if counted > self._max_headers:
+            raise TooLarge(f"headers of {counted} bytes are over the limit of {self._max_headers}")
 
     async def _writable(self) -> None:
         while self._writing_paused and self._open:
@@ -176,17 +210,22 @@ class HttpSocket(asyncio.Protocol, Socket):
     async def aclose(self) -> None:
         first = not self._closed
         self._closed = True
-        self._open = False
+        self._open = self.connected = False
         self._on_disconnect = None
         transport = self._transport
-        if transport is None or self._finished:
-            return
-        if first:
+        if first and transport is not None and not self._finished:
             self._wake_all()
             self._begin_close(transport)
-        await self._wait_finished(transport)
+        if transport is not None and not self._finished:
+            await self._wait_finished(transport)
+        if self._parser.fault is not None:
+            self._parser.fault.__traceback__ = None  # its frames would keep this socket in a circle
 
     def _begin_close(self, transport: asyncio.Transport) -> None:
+        if self._channels is not None:
+            self._channels.close()
+        elif self._at_rest_until_now(transport):
+            transport.write(GOODBYE)
         refused = self._parser.fault is not None and not self._lost
         if not (self._serving and refused) or transport.is_closing():
             transport.close()
@@ -196,6 +235,12 @@ class HttpSocket(asyncio.Protocol, Socket):
         self._resume_reading()
         if transport.can_write_eof():
             transport.write_eof()
+
+    def _at_rest_until_now(self, transport: asyncio.Transport) -> bool:
+        """Whether the peer may be about to send another request, which shall not be lost without a word."""
+        parser = self._parser
+        idle = self._serving and not self._lost and parser.fault is None and not transport.is_closing()
+        return idle and not parser.streaming and parser.received == self._sent > 0
 
     async def _wait_finished(self, transport: asyncio.Transport) -> None:
         waiter = self._loop.create_future()
@@ -213,22 +258,29 @@ class HttpSocket(asyncio.Protocol, Socket):
     # what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's have no such base
+        self._transport = as_transport(transport)
         self._transport.set_write_buffer_limits(high=self._limits.buffer)
-        self._open = True
+        self._open = self.connected = True
         self.local = address_of(transport.get_extra_info("sockname"))
         self.remote = self._parser.peer = address_of(transport.get_extra_info("peername"))
-        _keep_alive(transport.get_extra_info("socket"))
-        if self._on_made is not None:
-            self._on_made(self)
+        keep_alive(transport.get_extra_info("socket"))
+        if self._keeper is not None:
+            self._keeper.made(self)
 
     def data_received(self, data: bytes) -> None:
         parser = self._parser
-        self.activity += 1
+        self._segments += 1
         if parser.fault is not None:
             self._discard(len(data))
             return
         sound = parser.feed(data)
+        if self._silent:
+            if sound and self._may_ask(data):
+                return
+            self._silent = False
+            if parser.upgrade is not None and self._switched(parser.upgrade):
+                return
+            sound = self._began()
         if parser.inbox:
             self._held += len(data)
             if self._held > self._limits.buffer:
@@ -241,9 +293,35 @@ class HttpSocket(asyncio.Protocol, Socket):
         if not sound:
             self._refused()
 
+    def _may_ask(self, data: bytes) -> bool:
+        """Whether the rest of a head is awaited that may ask for channels; other calls are no `GET`."""
+        parser = self._parser
+        return parser.upgrade is None and parser.in_head and (self._segments > 1 or data.startswith(b"G"))
+
+    def _began(self) -> bool:
+        """The peer spoke, so there is something to be served; whether all is well with it."""
+        if self._keeper is not None:
+            self._keeper.began(self)
+        return self._parser.fault is None
+
+    def _switched(self, upgrade: Upgrade) -> bool:
+        """Whether the connection carries channels from now on. This socket then stands for the whole of it."""
+        if self._keeper is None or self._transport is None or not self._keeper.takes_channels:
+            self._parser.refuse_upgrade()
+            return False
+        self._transport.write(SWITCHED % (self._limits.buffer, self._keeper.process))
+        self._channels = self._keeper.switched(self, self._transport, upgrade.window)
+        if upgrade.rest:
+            self._channels.data_received(upgrade.rest)
+        return True
+
     def _refused(self) -> None:
         """Nothing more is read. Who does not speak HTTP is told so in HTTP, if it is the first it hears."""
         fault = self._parser.fault
+        self.connected = self._serving
+        if isinstance(fault, Error) and not self._serving and self._sent == self._parser.received:
+            # an answer to nothing, such as `GOODBYE`
+            self._parser.fault = Disconnected("the peer closed the connection", self.remote)
         if not self._serving or self._transport is None:
             return
         log(self._logger, logging.DEBUG, "input refused", remote=self.remote, error=str(fault))
@@ -291,12 +369,14 @@ class HttpSocket(asyncio.Protocol, Socket):
         self._gone()
         _wake(self._closers)
         parser.release()
+        if self._keeper is not None:
+            self._keeper.lost(self)
 
     def _gone(self) -> None:
         if self._lost:
             return
         self._lost = True
-        self._open = False
+        self._open = self.connected = False
         self._parser.end()
         self._wake_all()
         self._notify()
@@ -316,7 +396,7 @@ class HttpSocket(asyncio.Protocol, Socket):
     @property
     def head_pending(self) -> bool:
         """Whether the rest of a request's head is awaited; not while this side has stopped reading."""
-        return self._open and not self._reading_paused and self._parser.in_head
+        return self._open and self._channels is None and not self._reading_paused and self._parser.in_head
 
     @property
     def received(self) -> int:
@@ -324,10 +404,22 @@ class HttpSocket(asyncio.Protocol, Socket):
         return self._parser.received
 
     @property
+    def progress(self) -> int:
+        """Grows with whatever happens on the connection."""
+        return self._segments + self._sent if self._channels is None else self._channels.activity
+
+    @property
     def at_rest(self) -> bool:
         """Whether nothing is going on: no stream, and as many messages were sent as received."""
         parser = self._parser
+        if self._channels is not None:
+            return self._channels.at_rest
         return self._open and not parser.streaming and parser.received == self._sent
+
+    def leave(self) -> None:
+        """Take no more channels."""
+        if self._channels is not None:
+            self._channels.leave()
 
     def expire(self, detail: str) -> None:
         """End the connection because it took too long."""
@@ -335,6 +427,8 @@ class HttpSocket(asyncio.Protocol, Socket):
             return
         self._parser.fault = Disconnected(detail, self.remote)
         self._gone()
+        if self._channels is not None:
+            self._channels.close(self._parser.fault)
         if self._transport.get_write_buffer_size():
             self._transport.abort()  # the peer does not read either
         else:
@@ -347,12 +441,17 @@ def _wake(waiters: list[_Waiter]) -> None:
             waiter.set_result(None)
 
 
+def as_transport(transport: asyncio.BaseTransport) -> asyncio.Transport:
+    """What uvloop's transports are, though they have no such base."""
+    return cast("asyncio.Transport", transport)
+
+
 def address_of(name: Any) -> str:
     """`host:port` of what the socket module calls an address."""
     return join_address(name[0], name[1]) if isinstance(name, tuple) else str(name or "")
 
 
-def _keep_alive(sock: Any) -> None:
+def keep_alive(sock: Any) -> None:
     """Probe silent peers: one that lost its power is noticed in a few minutes."""
     with suppress(OSError):  # the peer may be gone already
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_KEEPALIVE, 1)

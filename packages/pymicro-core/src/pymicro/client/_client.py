@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -25,8 +25,10 @@ from pymicro.client._stub import blocking_stub, make_stub
 from pymicro.clock import Clock
 from pymicro.codec import CodecTable
 from pymicro.message import Message
+from pymicro.metadata import Headers
 from pymicro.plugins import Build, Limits
 from pymicro.rpc import (
+    CallOptions,
     Deadlines,
     EndpointSpec,
     Interrupt,
@@ -66,12 +68,14 @@ class Client:
 
     Attributes:
         name: the calling service's name.
+        token: another object each time the client is opened; None while it is closed.
         opener: makes what synchronous callers open when the client is in no loop yet; None for nothing.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._parts: Parts | None = None
+        self.token: object = None
         self._pool: Pool | None = None
         self._middleware: dict[str, list[Middleware]] = {"calls": [], "attempts": [], "streams": []}
         self._numbers = itertools.count()
@@ -83,9 +87,10 @@ class Client:
 
     def open(self, parts: Parts) -> None:
         """Work with these components until `aclose`."""
-        self._parts = parts
+        self._parts = self.token = parts
         self._options = parts.options
         self._clock: Clock = parts.build.clock
+        self._monotonic = self._clock.monotonic
         self._limits: Limits = parts.build.limits
         self._selector = parts.selector
         self._deadlines = Deadlines(self._clock)
@@ -105,7 +110,7 @@ class Client:
 
     async def aclose(self) -> None:
         """Close every connection. Calls in flight fail."""
-        pool, self._pool, self._parts, self._loop = self._pool, None, None, None
+        pool, self._pool, self._parts, self.token, self._loop = self._pool, None, None, None, None
         if pool is not None:
             self._stop_listening()
             self._deadlines.close()
@@ -202,11 +207,6 @@ class Client:
     # the call path
 
     @property
-    def token(self) -> object:
-        """Another object each time the client is opened; None while it is closed."""
-        return self._parts
-
-    @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop that the client is open in; None while it is closed."""
         return self._loop
@@ -229,9 +229,14 @@ class Client:
         """One call, from the value to the value."""
         if self._in_flight >= self._options.max_calls:
             raise errors.TooManyRequests(f"{self._in_flight} calls are in flight, the client's limit", ID)
-        request = self._request(method, body, metadata)
-        seconds = self._seconds(method, timeout)
-        interrupt = Interrupt()
+        serving, chosen = current.get(), options.get()
+        request = self._request(method, body)
+        if serving is not None or chosen is not None or metadata:
+            request.headers = _with_metadata(request.headers, metadata, serving, chosen)
+        seconds = timeout or method.timeout or self._options.request_timeout
+        if serving is not None or chosen is not None or timeout is not None:
+            seconds = self._seconds(method, timeout, serving, chosen)
+        interrupt = Interrupt.of()
         self._deadlines.start(interrupt, seconds)
         request.deadline = interrupt.deadline
         self._in_flight += 1
@@ -248,8 +253,8 @@ class Client:
             self._in_flight -= 1
             interrupt.stop()
 
-    def _request(self, method: Method, body: Any, metadata: Mapping[str, str] | None) -> Outgoing:
-        request = Outgoing(
+    def _request(self, method: Method, body: Any) -> Outgoing:
+        return Outgoing(
             service=method.service,
             endpoint=method.name,
             body=body,
@@ -258,56 +263,41 @@ class Client:
             stream=method.stream,
             method=method,
         )
-        serving, chosen = current.get(), options.get()
-        if serving is None and chosen is None and not metadata:
-            return request
-        pairs = merged(
-            propagated_by(serving) if serving is not None else (),
-            chosen.metadata if chosen is not None else (),
-            checked(metadata) if metadata else (),
-        )
-        if pairs:
-            request.headers = method.head.extend(pairs)
-        return request
 
-    def _seconds(self, method: Method, timeout: float | None) -> float:
+    def _seconds(
+        self, method: Method, timeout: float | None, serving: Request | None, chosen: CallOptions | None
+    ) -> float:
         """The time-out that holds, never longer than what is left of the call that is being served."""
-        chosen, serving = options.get(), current.get()
-        seconds = timeout if timeout is not None else chosen.timeout if chosen is not None else None
+        seconds = timeout if timeout is not None or chosen is None else chosen.timeout
         if seconds is None:
-            seconds = method.spec.options.timeout or self._options.request_timeout
+            seconds = method.timeout or self._options.request_timeout
         if serving is not None and serving.deadline is not None:
-            seconds = min(seconds, serving.deadline - self._clock.monotonic())
-        return max(seconds, 0.0)
+            seconds = min(seconds, serving.deadline - self._monotonic())
+        return seconds if seconds > 0 else 0.0
 
     async def _attempts(self, request: Request) -> Response:
         """Attempts at one node after another, until one answers or none may be made."""
-        method = outgoing(request).method
+        method = request.method if type(request) is Outgoing else outgoing(request).method
         failures: Failures = []
         self._budget.earn()
         while True:
-            try:
-                pick = await self._pick(method, failures)
-            except errors.NoNode as error:
-                if not failures:
-                    raise
-                raise self._failed(request, failures) from error  # the last node left, but what was tried counts
+            pick = await self._pick(request, method, failures)
             request.node, request.peer = pick.node, pick.node.address
             request.attempt = len(failures) + 1
-            began = self._clock.monotonic()
+            began = self._monotonic()
             try:
                 response = await self._attempt_chain(request)
             except (errors.Error, errors.ConnectionFailed) as error:
-                pick.done(outcome_of(error), self._clock.monotonic() - began, error)
+                pick.done(outcome_of(error), self._monotonic() - began, error)
                 failures.append((pick.node, error))
                 if not self._again(method, error, len(failures)):
                     raise self._failed(request, failures) from error
                 await self._clock.sleep(0 if isinstance(error, errors.DialFailed) else delay(len(failures)))
             except BaseException:
-                pick.done(Outcome.UNKNOWN, self._clock.monotonic() - began)
+                pick.done(Outcome.UNKNOWN, self._monotonic() - began)
                 raise
             else:
-                pick.done(Outcome.OK, self._clock.monotonic() - began)
+                pick.done(Outcome.OK, self._monotonic() - began)
                 return response
 
     def _again(self, method: Method, error: errors.Error | errors.ConnectionFailed, attempts: int) -> bool:
@@ -315,13 +305,25 @@ class Client:
             return False
         return may_repeat(error, idempotent=method.spec.options.idempotent) and self._budget.spend(error)
 
-    async def _pick(self, method: Method, failures: Failures) -> Pick:
-        """A node that was not tried yet; when all were, wait and try them again."""
+    def _pick(self, request: Request, method: Method, failures: Failures) -> Awaitable[Pick]:
+        """A node. Not a coroutine itself, which would cost each call another step."""
+        if failures or method.node is not None:
+            return self._pick_again(request, method, failures)
         target = method.target
+        return self._selector.pick(target.service, filters=target.filters, strategy=target.strategy, key=target.key)
+
+    async def _pick_again(self, request: Request, method: Method, failures: Failures) -> Pick:
+        """The node that the target names; or one that was not tried yet, and when all were, after a while any."""
         if method.node is not None:
             if failures:
                 await self._clock.sleep(delay(len(failures)))
             return Pick(method.node)
+        try:
+            return await self._pick_other(method.target, failures)
+        except errors.NoNode as error:
+            raise self._failed(request, failures) from error  # the last node left, but what was tried counts
+
+    async def _pick_other(self, target: Target, failures: Failures) -> Pick:
         tried = [node.id for node, _ in failures]
         try:
             return await self._selector.pick(
@@ -343,26 +345,31 @@ class Client:
         pool, node = self._pool, request.node
         if pool is None or node is None:
             raise errors.Closed("the client was closed")
-        method = outgoing(request).method.for_node(node)
+        call = request if type(request) is Outgoing else outgoing(request)
+        method = call.method
+        if "protocol" not in node.metadata:
+            method = method.legacy()
         number = str(next(self._numbers))
         body = method.encode(request.body, number)
         message = self._message(request, method, number, body)
-        connection = await pool.acquire(node)
+        connection = pool.idle(node) or await pool.dial(node)
         try:
-            outgoing(request).sent = True
+            call.sent = True
             await connection.socket.send(message)
             reply = await connection.socket.recv()
         except BaseException:
             pool.discard(connection)
             raise
         headers = reply.headers
-        if headers.lowered.get("connection") == "close":
+        lowered = headers.lowered
+        if lowered.get("connection") == "close":
             pool.discard(connection)
         else:
             pool.release(connection)
-        error = error_of(headers)
-        if error is not None:
-            raise error
+        if "micro-error" in lowered:
+            error = error_of(headers)
+            if error is not None:
+                raise error
         return Response(method.decode(reply.body, headers), headers)
 
     def _message(self, request: Request, method: Method, number: str, body: bytes) -> Message:
@@ -373,8 +380,8 @@ class Client:
             headers = headers.extend(((names.CONTENT_TYPE, method.content_type),))
         fields: tuple[tuple[str, str], ...] = ((names.ID, number),)
         if request.deadline is not None:
-            remaining = min(request.deadline - self._clock.monotonic(), _LONGEST)
-            fields = (*fields, (names.TIMEOUT, str(max(1, int(remaining * 1e9)))))
+            nanoseconds = int(min(request.deadline - self._monotonic(), _LONGEST) * 1e9)
+            fields = ((names.ID, number), (names.TIMEOUT, str(nanoseconds if nanoseconds > 0 else 1)))
         if request.stream:
             fields = (*fields, (names.STREAM, number))
         return Message(headers.add(fields), body)
@@ -395,14 +402,15 @@ class Client:
         Raises:
             Error: what the handler raised, or why it could not be reached.
         """
-        request = self._request(method, body, metadata)
         chosen, serving = options.get(), current.get()
+        request = self._request(method, body)
+        request.headers = _with_metadata(request.headers, metadata, serving, chosen)
         limited = timeout if timeout is not None else chosen.timeout if chosen is not None else None
         if limited is None:
             limited = method.spec.options.timeout
         if limited is not None or (serving is not None and serving.deadline is not None):
-            seconds = self._seconds(method, float("inf") if limited is None else limited)
-            request.deadline = self._clock.monotonic() + seconds
+            seconds = self._seconds(method, float("inf") if limited is None else limited, serving, chosen)
+            request.deadline = self._monotonic() + seconds
         try:
             response = await self._opened(request)
         except errors.Error as error:
@@ -424,8 +432,8 @@ class Client:
         """The stream, open before its deadline. What comes after is limited by `Outbound`."""
         if request.deadline is None:
             return await self._stream_chain(request)
-        seconds = request.deadline - self._clock.monotonic()
-        interrupt = Interrupt()
+        seconds = request.deadline - self._monotonic()
+        interrupt = Interrupt.of()
         self._deadlines.start(interrupt, seconds)
         try:
             return await self._stream_chain(request)
@@ -441,12 +449,7 @@ class Client:
         method = outgoing(request).method
         failures: Failures = []
         while True:
-            try:
-                pick = await self._pick(method, failures)
-            except errors.NoNode as error:
-                if not failures:
-                    raise
-                raise self._failed(request, failures) from error  # the last node left, but what was tried counts
+            pick = await self._pick(request, method, failures)
             request.node, request.peer = pick.node, pick.node.address
             try:
                 outbound = await self._handshake(request, method, pick)
@@ -464,7 +467,8 @@ class Client:
     async def _handshake(self, request: Request, method: Method, pick: Pick) -> Outbound:
         if self._pool is None:
             raise errors.Closed("the client was closed")
-        method = method.for_node(pick.node)
+        if "protocol" not in pick.node.metadata:
+            method = method.legacy()
         message = self._message(request, method, str(next(self._numbers)), b"")
         connection: Connection = await self._pool.dial(pick.node)
         outgoing(request).sent = True
@@ -473,6 +477,18 @@ class Client:
         )
         await outbound.open(request.body)
         return outbound
+
+
+def _with_metadata(
+    head: Headers, metadata: Mapping[str, str] | None, serving: Request | None, chosen: CallOptions | None
+) -> Headers:
+    """`head` with what this call sends, what `call_options` chose and what the served call hands on."""
+    pairs = merged(
+        propagated_by(serving) if serving is not None else (),
+        chosen.metadata if chosen is not None else (),
+        checked(metadata) if metadata else (),
+    )
+    return head.extend(pairs) if pairs else head
 
 
 class Blocking:

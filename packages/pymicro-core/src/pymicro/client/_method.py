@@ -39,7 +39,7 @@ class Method:
     """What does not change from one call of an endpoint to the next.
 
     Attributes:
-        target, spec: whom and what; `service`, `name` and `stream` are facts of theirs that each call needs.
+        target, spec: whom and what; `service`, `name`, `stream` and `timeout` are facts of theirs that calls need.
         node: where, when the target names an address; None otherwise.
         head: the constant headers of a request.
         encode, decode: for one request, one response.
@@ -50,6 +50,7 @@ class Method:
         self.target = target
         self.spec = spec
         self.service, self.name, self.stream = target.service, spec.name, spec.stream
+        self.timeout = spec.options.timeout
         self.content_type = content_type
         self.node = None if target.address is None else Node(target.address, target.address, {"protocol": "mucp"})
         self.head = _head(target.service, spec.name, content_type)
@@ -88,10 +89,8 @@ class Method:
             detail = told or f"the response of {self.spec.name} does not fit: {error.detail}"
             raise InternalServerError(detail, "pymicro.client.codec") from error
 
-    def for_node(self, node: Node) -> Method:
-        """The method as this node understands it: go-micro's oldest, without `protocol`, want envelopes."""
-        if "protocol" in node.metadata:
-            return self
+    def legacy(self) -> Method:
+        """The method as nodes without `protocol` in their metadata understand it: go-micro's oldest want envelopes."""
         if self._legacy is None:
             content_type = _LEGACY.get(self.content_type, self.content_type)
             self._legacy = Method(self.target, self.spec, self._codecs, content_type)

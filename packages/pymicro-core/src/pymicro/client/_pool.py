@@ -49,22 +49,22 @@ class Pool:
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def acquire(self, node: Node) -> Connection:
-        """A connected socket to `node`: an idle one, or a new one.
-
-        Raises:
-            DialFailed: there is none to be had.
-        """
+    def idle(self, node: Node) -> Connection | None:
+        """A connected socket to `node` that nobody uses; None if there is none, then `dial`."""
         idle = self._idle.get(node.address)
         while idle:
             connection = idle.pop()
             if connection.socket.connected and connection.expires > self._monotonic():
                 return connection
             self.discard(connection)
-        return await self.dial(node)
+        return None
 
     async def dial(self, node: Node) -> Connection:
-        """A new socket to `node`."""
+        """A new socket to `node`.
+
+        Raises:
+            DialFailed: there is none to be had.
+        """
         socket = await self._transport.dial(node, timeout=self._dial_timeout)
         connection = Connection(socket, node.address, self._monotonic() + self._ttl)
         socket.on_disconnect = partial(self._lost, connection)

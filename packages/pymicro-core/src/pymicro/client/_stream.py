@@ -148,7 +148,7 @@ class Outbound(AsyncIterator[Any]):
         if remaining <= 0:
             work.close()
             raise self._late()
-        interrupt = Interrupt()
+        interrupt = Interrupt.of()
         self._deadlines.start(interrupt, remaining)
         try:
             return await work

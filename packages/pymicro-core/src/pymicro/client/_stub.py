@@ -56,23 +56,28 @@ def _name_of(interface: Callable[..., Any]) -> str:
 
 
 class _Prepared:
-    """The method for the components that the client has now; made anew after the client was opened anew."""
+    """The method for the components that the client has now; made anew after the client was opened anew.
 
-    __slots__ = ("_client", "_method", "_spec", "_target", "_token")
+    Attributes:
+        method: what `get` gave last.
+        token: the client's when it did.
+    """
+
+    __slots__ = ("_client", "_spec", "_target", "method", "token")
 
     def __init__(self, client: Client, target: Target, spec: EndpointSpec) -> None:
         self._client = client
         self._target = target
         self._spec = spec
-        self._method: Method | None = None
-        self._token: object = None
+        self.method: Method | None = None
+        self.token: object = None
 
     def get(self) -> Method:
         token = self._client.token
-        if self._method is None or token is not self._token:
-            self._method = self._client.method(self._target, self._spec)
-            self._token = token
-        return self._method
+        if self.method is None or token is not self.token:
+            self.method = self._client.method(self._target, self._spec)
+            self.token = token
+        return self.method
 
 
 def _bound(client: Client, target: Target, spec: EndpointSpec) -> Callable[..., Any]:
@@ -89,7 +94,10 @@ def _bound(client: Client, target: Target, spec: EndpointSpec) -> Callable[..., 
         return _named(call_without, spec)
 
     async def call(request: Any) -> Any:
-        return await client.invoke(prepared.get(), request)
+        method = prepared.method
+        if method is None or client.token is not prepared.token:
+            method = prepared.get()
+        return await client.invoke(method, request)
 
     return _named(call, spec)
 

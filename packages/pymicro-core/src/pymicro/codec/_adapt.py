@@ -16,7 +16,7 @@ from pymicro.errors import InvalidHandler
 
 _EMPTY_ARRAY: Final = (inspect.CollectionType, inspect.TupleType)
 _EMPTY_TEXT: Final = (inspect.BytesType, inspect.ByteArrayType, inspect.MemoryViewType)
-_INTEGER: Final = re.compile(r"-?[0-9]{1,40}")
+_INTEGER: Final = r"-?[0-9]{1,40}"
 
 
 def has_messages(root: inspect.Type) -> bool:
@@ -56,7 +56,7 @@ def admit(node: inspect.Type, value: Any, *, integers: bool = False) -> Any:
         if isinstance(node, OBJECTS):
             return _admit_fields(node, value)
         return {key: admit(inner, item, integers=integers) for key, inner, item in _entries(node, value)}
-    if integers and isinstance(node, inspect.IntType) and isinstance(value, str) and _INTEGER.fullmatch(value):
+    if integers and isinstance(node, inspect.IntType) and isinstance(value, str) and re.fullmatch(_INTEGER, value):
         return int(value)
     return value
 

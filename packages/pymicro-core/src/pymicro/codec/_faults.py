@@ -11,12 +11,12 @@ from pymicro.codec._shapes import name_of
 from pymicro.errors import BadRequest
 
 #: msgspec ends its messages with the path of the field: ``- at `$.items[0].name` ``, or ``- at `key` in `$.labels` ``.
-_PATH: Final = re.compile(r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`$")
-_MISSING: Final = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
+_PATH: Final = r" - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`$"
+_MISSING: Final = r"Object missing required field `(?P<name>[^`]*)`"
 #: The JSON reader of protobuf nests its messages, one for each level.
-_PROTO_FIELD: Final = re.compile(r"Failed to parse (?P<name>\S+) field: ")
-_PROTO_UNKNOWN: Final = re.compile(r'has no field named "(?P<name>[^"]*)"')
-_PROTO_PATH: Final = re.compile(r' at "?\w+\.?(?P<path>[^" ]*)"?$')
+_PROTO_FIELD: Final = r"Failed to parse (?P<name>\S+) field: "
+_PROTO_UNKNOWN: Final = r'has no field named "(?P<name>[^"]*)"'
+_PROTO_PATH: Final = r' at "?\w+\.?(?P<path>[^" ]*)"?$'
 
 
 class Misfit(ValueError):
@@ -72,14 +72,14 @@ def join(path: str, inner: str) -> str:
 
 def _of_msgspec(error: msgspec.ValidationError) -> Misfit:
     text, path, key = str(error), "", ""
-    found = _PATH.search(text)
+    found = re.search(_PATH, text)
     if found is not None:
         text, path = text[: found.start()], found["path"].removeprefix(".")
         key = "key: " if found["key"] else ""
     if error.__cause__ is not None:  # a class's own check, or a model inside
         inner = explain(error.__cause__)
         return Misfit(join(path, inner.path), inner.what)
-    missing = _MISSING.fullmatch(text)
+    missing = re.fullmatch(_MISSING, text)
     if missing is not None:
         return Misfit(join(path, missing["name"]), "required field is missing")
     return Misfit(path, key + _lowered(text.replace("`", "")))
@@ -97,13 +97,13 @@ def _of_pydantic(faults: list[dict[str, Any]]) -> Misfit:
 def _of_protobuf(text: str) -> Misfit:
     text = text.partition("\n")[0]
     path = ""
-    while (found := _PROTO_FIELD.match(text)) is not None:
+    while (found := re.match(_PROTO_FIELD, text)) is not None:
         path, text = join(path, found["name"]), text[found.end() :]
     text = text.rstrip(".")
-    whole = _PROTO_PATH.search(text)  # most messages say it again, with indexes
+    whole = re.search(_PROTO_PATH, text)  # most messages say it again, with indexes
     if whole is not None:
         text, path = text[: whole.start()], whole["path"] or path
-    unknown = _PROTO_UNKNOWN.search(text)
+    unknown = re.search(_PROTO_UNKNOWN, text)
     if unknown is not None:
         return Misfit(join(path, unknown["name"]), "unknown field")
     return Misfit(path, _lowered(text))

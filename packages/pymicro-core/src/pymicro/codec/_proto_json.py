@@ -8,7 +8,6 @@ the first message comes along.
 from __future__ import annotations
 
 import importlib
-import json
 from contextlib import suppress
 from functools import cache
 from typing import Any, Final
@@ -47,6 +46,8 @@ class ProtoJson:
         try:
             return _load_proto3(cls, data)
         except Exception:
+            import json  # for its `object_pairs_hook`, which msgspec does not have
+
             with suppress(Exception):  # neither form: the error of the one that is usual here says more
                 return load_struct(cls, json.loads(data, object_pairs_hook=_unique), strict=True)
             raise

@@ -10,7 +10,7 @@ import msgspec
 from pymicro.codec._contract import Decode
 from pymicro.codec._faults import does_not_fit
 
-_TRAILING: Final = re.compile(r"trailing characters \(byte (\d+)\)")
+_TRAILING: Final = r"trailing characters \(byte (\d+)\)"
 _first_value: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
@@ -61,6 +61,6 @@ def _first(data: bytes) -> bytes:
     try:
         _first_value(data)
     except (msgspec.DecodeError, RecursionError) as error:
-        end = _TRAILING.search(str(error))
+        end = re.search(_TRAILING, str(error))
         return data if end is None else data[: int(end[1]) - 1]  # msgspec counts from 1
     return data

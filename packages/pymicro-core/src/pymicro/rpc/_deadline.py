@@ -6,38 +6,41 @@ import asyncio
 from contextvars import Context
 from typing import Any, Final
 
+import msgspec
+
 from pymicro.clock import Clock, TimerHandle
 
-_GRAIN: Final = 0.05
+#: Shared timers a second.
+_A_SECOND: Final = 20
 _EXACT: Final = 1.0
 _SHARED: Final = 60.0
 
 
-class Interrupt:
-    """Cancels the task that made it, and remembers why.
+class Interrupt(msgspec.Struct, eq=False):
+    """Cancels a task, and remembers why.
 
-    Use: make it in the task, let `Deadlines.start` it, run the work; on `CancelledError` ask `caught` whether it was
-    this one. Always `stop` it.
-
-    Args:
-        task: the running task, from a caller that knows it; None: asyncio is asked.
+    Use: make one with `of` in the task, let `Deadlines.start` it, run the work; on `CancelledError` ask
+    `caught` whether it was this one. Always `stop` it.
 
     Attributes:
         deadline: when it fires, on the clock it was started with; None while it was not started.
         reason: why it fired; empty while it did not.
     """
 
-    __slots__ = ("_before", "_bucket", "_task", "_timer", "_used", "deadline", "reason")
+    _task: asyncio.Task[Any] | None
+    _before: int
+    deadline: float | None = None
+    reason: str = ""
+    _used: bool = False
+    _timer: TimerHandle | None = None
+    _bucket: set[Interrupt] | None = None
 
-    def __init__(self, task: asyncio.Task[Any] | None = None) -> None:
-        self._task: asyncio.Task[Any] | None = task or asyncio.current_task()
+    @classmethod
+    def of(cls, task: asyncio.Task[Any] | None = None) -> Interrupt:
+        """For the running task, which a caller that knows it passes on."""
+        task = task or asyncio.current_task()
         # a task that was cancelled before may still work in its `finally`: that cancellation is not ours to count
-        self._before = self._task.cancelling() if self._task is not None else 0
-        self._used = False
-        self._timer: TimerHandle | None = None
-        self._bucket: set[Interrupt] | None = None
-        self.deadline: float | None = None
-        self.reason = ""
+        return Interrupt(task, task.cancelling() if task is not None else 0)
 
     def fire(self, reason: str) -> None:
         """Cancel the task, unless it was interrupted or stopped before."""
@@ -83,6 +86,7 @@ class Deadlines:
         self._monotonic = clock.monotonic
         self._buckets: dict[int, set[Interrupt]] = {}
         self._timers: dict[int, TimerHandle] = {}
+        self._sweep_at = 0.0
 
     def start(self, interrupt: Interrupt, seconds: float) -> None:
         """Interrupt for `"deadline"` after `seconds`."""
@@ -90,15 +94,31 @@ class Deadlines:
         if not _EXACT <= seconds <= _SHARED:
             interrupt._timer = self._clock.call_later(max(seconds, 0.0), interrupt.fire, "deadline")
             return
-        number = int(deadline / _GRAIN) + 1
+        number = int(deadline * _A_SECOND) + 1
         bucket = self._buckets.get(number)
         if bucket is None:
-            bucket = self._buckets[number] = set()
-            wait = number * _GRAIN - self._monotonic()
-            # in a context of its own: the timer outlives this call, whose context would keep its request alive
-            self._timers[number] = Context().run(self._clock.call_later, wait, self._expire, number)
+            bucket = self._new_bucket(number)
         bucket.add(interrupt)
         interrupt._bucket = bucket
+
+    def _new_bucket(self, number: int) -> set[Interrupt]:
+        """The deadlines between two shared timers, and the timer that ends them."""
+        self._sweep()
+        bucket = self._buckets[number] = set[Interrupt]()
+        wait = number / _A_SECOND - self._monotonic()
+        # in a context of its own: the timer outlives this call, whose context would keep its request alive
+        self._timers[number] = Context().run(self._clock.call_later, wait, self._expire, number)
+        return bucket
+
+    def _sweep(self) -> None:
+        """Drop timers whose calls have all ended, now and then: left alone, each would hold memory until it fires."""
+        now = self._monotonic()
+        if now < self._sweep_at:
+            return
+        self._sweep_at = now + 1 / _A_SECOND
+        for number in [number for number, bucket in self._buckets.items() if not bucket]:
+            del self._buckets[number]
+            self._timers.pop(number).cancel()
 
     def _expire(self, number: int) -> None:
         del self._timers[number]

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from contextvars import copy_context
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from pymicro import errors
 from pymicro._internal.logs import log
 from pymicro.codec import Envelope, EnvelopeCodec
 from pymicro.message import Message
 from pymicro.metadata import Headers
-from pymicro.rpc import InContext, Interrupt, Request, current, error_fields, from_exception, names
+from pymicro.rpc import InContext, Interrupt, Request, Response, current, error_fields, from_exception, names
 from pymicro.server._endpoints import Binding
 from pymicro.server._inbound import CallerGone, Inbound
 from pymicro.transport import Socket
 
 if TYPE_CHECKING:
     from pymicro.server._server import Server
+
+T = TypeVar("T")
 
 _ENDED = Headers([(names.ERROR, names.END_OF_STREAM)])
 _CLOSE = (names.CONNECTION, "close")
@@ -59,9 +63,13 @@ class Connection:
             if not await self._serve_one(message):
                 return
 
+    def forget(self) -> None:
+        """Let go of what would keep this alive in a circle, once it serves no more."""
+        self._task = None
+
     async def refuse(self, error: errors.Error) -> None:
         """Answer the first message with `error`, whatever it is. A peer that sends none is not waited for long."""
-        interrupt = Interrupt()
+        interrupt = Interrupt.of()
         self._server.deadlines.start(interrupt, _REFUSAL)
         try:
             with suppress(errors.ConnectionFailed, errors.Closed, errors.Error):
@@ -79,11 +87,12 @@ class Connection:
         if lowered.get("micro-error"):
             return False  # the end, or the cancellation, of a stream that is over
         server = self._server
-        refusal = server.refusal(message)
-        if refusal is not None:
-            server.stats.errors += 1
-            sent = await self._reply(None, message, refusal)
-            return sent and not server.draining
+        if server.in_flight - server.streams >= server.options.max_requests or server.draining:
+            refusal = server.refusal(message)
+            if refusal is not None:
+                server.stats.errors += 1
+                sent = await self._reply(None, message, refusal)
+                return sent and not server.draining
         server.stats.requests += 1
         server.in_flight += 1
         try:
@@ -92,53 +101,67 @@ class Connection:
             server.request_done()
         return sent and not server.draining and lowered.get("connection") != "close"
 
-    async def _dispatch(self, message: Message, lowered: dict[str, str]) -> bool:
+    def _dispatch(self, message: Message, lowered: dict[str, str]) -> Coroutine[Any, Any, bool]:
+        """What is to be done for the message; not a coroutine itself, which would cost each call another step."""
         topic = lowered.get("micro-topic")
         if topic:
-            return await self._serve_event(topic, message)
+            return self._serve_event(topic, message)
         try:
             binding, envelope, body = self._resolve(message, lowered)
         except errors.Error as error:
             self._server.stats.errors += 1
-            return await self._reply(None, message, error)
+            return self._reply(None, message, error)
         if binding.endpoint.stream:
-            return await self._serve_stream(binding, message)
-        return await self._serve_call(binding, message, envelope, body)
+            return self._serve_stream(binding, message)
+        return self._serve_call(binding, message, envelope, body)
 
     def _resolve(self, message: Message, lowered: dict[str, str]) -> tuple[Binding, Envelope | None, bytes]:
         """Who serves the message, and its body without an envelope."""
         server = self._server
+        route = lowered.get("micro-endpoint"), lowered.get("content-type")
+        known = server.routes.get(route)
+        if known is not None and "micro-target" not in lowered:
+            return known, None, message.body
         content_type = lowered.get("content-type") or names.DEFAULT_CONTENT_TYPE
         name = lowered.get("micro-endpoint") or names.lookup(lowered, "micro-endpoint")
         name = name or names.lookup(lowered, "micro-method")
         if not name or "micro-target" in lowered:
             content_type = _legacy(content_type, lowered)
-        codec = None if name else server.codecs.get(content_type)
-        if isinstance(codec, EnvelopeCodec):  # go-micro's oldest peers name the endpoint in the body only
-            name = codec.unwrap_request(message.body)[0].endpoint
+        if not name:
+            codec = server.codecs.get(content_type)
+            if isinstance(codec, EnvelopeCodec):  # go-micro's oldest peers name the endpoint in the body only
+                name = codec.unwrap_request(message.body)[0].endpoint
         binding = server.endpoint(name).binding(content_type, server.codecs)
         if binding.envelope is None or binding.endpoint.stream:  # the handshake of a stream has no body to read
+            if route[0] and "micro-target" not in lowered and ";" not in content_type:  # parameters have no end
+                server.remember(route, binding)
             return binding, None, message.body
         envelope, body = binding.envelope.unwrap_request(message.body)
         return binding, envelope, body
 
     async def _serve_call(self, binding: Binding, message: Message, envelope: Envelope | None, body: bytes) -> bool:
+        server = self._server
         try:
-            result = await self._limited(self._call(binding, message, body), message)
-            encoded = binding.encode(result)
+            response = await self._limited(self._call, message, binding, message, binding.decode(body))
+            encoded = binding.encode(response.body)
             if binding.envelope is not None and envelope is not None:
                 encoded = binding.envelope.wrap_response(Envelope(id=envelope.id), encoded)
-            if len(encoded) > self._server.limits.message:
+            if len(encoded) > server.limits.message:
                 raise errors.TooLarge(f"the reply of {len(encoded)} bytes is over the limit", executed="maybe")
         except CallerGone:
             return False
         except Exception as error:
             return await self._reply(binding, message, self._failure(binding, error), envelope)
-        return await self._send(Message(self._head(binding.head, message), encoded))
+        head = self._head(binding.head) if server.draining else binding.head
+        try:
+            await self._socket.send(Message(head, encoded))
+        except (errors.ConnectionFailed, errors.Closed, errors.TooLarge) as error:
+            return self._unsent(error)
+        return True
 
-    async def _call(self, binding: Binding, message: Message, body: bytes) -> Any:
-        request = self._request(binding, message, binding.decode(body))
-        return (await binding.endpoint.call(request)).body
+    def _call(self, binding: Binding, message: Message, body: Any) -> Coroutine[Any, Any, Response]:
+        work = binding.endpoint.call(self._request(binding, message, body))
+        return work if type(work) is CoroutineType else _awaited(work)
 
     def _request(self, binding: Binding, message: Message, body: Any) -> Request:
         """The request as middleware and handler see it; `pymicro.context()` finds it from now on."""
@@ -156,19 +179,27 @@ class Connection:
         current.set(request)
         return request
 
-    async def _limited(self, work: Coroutine[Any, Any, Any], message: Message) -> Any:
-        """Run `work` in a context of its own until it ends, its deadline passes or the caller goes away."""
-        interrupt = self._interrupt = Interrupt(self._task)
-        timeout = self._server.timeout_of(message)
+    async def _limited(self, start: Callable[..., Coroutine[Any, Any, T]], message: Message, *arguments: Any) -> T:
+        """Run what `start(*arguments)` gives until it ends, its deadline passes or the caller goes away.
+
+        All of it runs in a context of its own, so that nothing that it sets is seen by another call.
+        """
+        interrupt = self._interrupt = Interrupt.of(self._task)
+        timeout = self._server.timeout_of(message.headers.lowered)
         if timeout is not None:
             self._server.deadlines.start(interrupt, timeout)
         try:
             if not self._socket.connected:
                 if self._inbound is None:
-                    work.close()
                     raise CallerGone("the caller went away", self._socket.remote)
                 self._caller_gone()
-            return await InContext(work)
+            run = copy_context().run
+            work = run(start, *arguments)
+            try:
+                waiting_for = run(work.send, None)
+            except StopIteration as ended:  # most handlers of one step need nothing more
+                return cast("T", ended.value)
+            return await InContext(work, run, waiting_for)
         except asyncio.CancelledError:
             if not interrupt.caught():
                 if interrupt.cancelled_from_outside():
@@ -204,7 +235,7 @@ class Connection:
         server.streams += 1
         self._inbound = Inbound(self._socket, binding.read)
         try:
-            await self._limited(self._stream(binding, message, self._inbound), message)
+            await self._limited(self._stream, message, binding, message, self._inbound)
         except CallerGone:
             return False
         except Exception as error:
@@ -212,7 +243,7 @@ class Connection:
             failure.executed = "maybe"
             await self._reply(binding, message, failure)
         else:
-            await self._send(Message(self._head(_ENDED, message), b""))
+            await self._send(Message(self._head(_ENDED), b""))
         finally:
             server.streams -= 1
             await self._inbound.aclose()
@@ -224,7 +255,7 @@ class Connection:
         spec = binding.endpoint.spec
         body: Any = inbound if spec.client_stream else await inbound.first(takes=spec.takes)
         response = await binding.endpoint.call(self._request(binding, message, body))
-        head, number = self._head(binding.head, message), message.headers.get(names.ID, "")
+        head, number = self._head(binding.head), message.headers.get(names.ID, "")
         if not spec.server_stream:
             await self._push(Message(head, binding.write(response.body, number)))
             return
@@ -250,7 +281,7 @@ class Connection:
     async def _serve_event(self, topic: str, message: Message) -> bool:
         """An event sent to the RPC port: go-micro `server/rpc_server.go` answers it with an empty body."""
         try:
-            error = await self._limited(self._server.events.dispatch(topic, message), message)
+            error = await self._limited(self._server.events.dispatch, message, topic, message)
         except CallerGone:
             return False
         except Exception as failed:  # the deadline passed, or a subscriber was cancelled from inside
@@ -259,14 +290,9 @@ class Connection:
 
     # replies
 
-    def _head(self, head: Headers, message: Message) -> Headers:
-        """The headers of a reply. Where a socket carries one call at a time, nothing has to be matched by id."""
-        fields: tuple[tuple[str, str], ...] = ()
-        if self._socket.max_calls > 1:
-            fields = ((names.ID, message.headers.get(names.ID, "")),)
-        if self._server.draining:
-            fields = (*fields, _CLOSE)
-        return head.extend(fields) if fields else head
+    def _head(self, head: Headers) -> Headers:
+        """The headers of a reply. A socket carries one call at a time, so nothing has to be matched by id."""
+        return head.extend((_CLOSE,)) if self._server.draining else head
 
     async def _reply(
         self,
@@ -288,7 +314,7 @@ class Connection:
         if binding is not None and binding.envelope is not None and error is not None:
             text = errors.to_wire(error)
             body = binding.envelope.wrap_response(Envelope(id=envelope.id if envelope else "", error=text), b"")
-        return await self._send(Message(self._head(head, message) if message else head, body))
+        return await self._send(Message(self._head(head), body))
 
     def _within_limits(self, error: errors.Error) -> errors.Error:
         """The error itself, or where its headers would be refused one of the same class with less to say."""
@@ -300,12 +326,19 @@ class Connection:
     async def _send(self, message: Message) -> bool:
         try:
             await self._socket.send(message)
-        except (errors.ConnectionFailed, errors.Closed):
-            return False
-        except errors.TooLarge as error:
-            log(self._server.logger, logging.ERROR, "reply refused", remote=self._socket.remote, error=str(error))
-            return False
+        except (errors.ConnectionFailed, errors.Closed, errors.TooLarge) as error:
+            return self._unsent(error)
         return True
+
+    def _unsent(self, error: errors.PymicroError) -> bool:
+        if isinstance(error, errors.TooLarge):
+            log(self._server.logger, logging.ERROR, "reply refused", remote=self._socket.remote, error=str(error))
+        return False
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    """Middleware that is a plain function may return any awaitable."""
+    return await work
 
 
 def _legacy(content_type: str, lowered: dict[str, str]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
+import socket as _socket
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -19,16 +20,17 @@ from pymicro.message import Message
 from pymicro.plugins import Build, Limits
 from pymicro.plugins.toolkit import advertised
 from pymicro.record import Node, ServiceRecord
-from pymicro.registry import Registry
 from pymicro.rpc import Deadlines, Middleware
 from pymicro.server._connection import Connection
-from pymicro.server._debug import Counters, Debug, Health
-from pymicro.server._endpoints import Endpoint, bind
+from pymicro.server._debug import Counters, Debug, Health, Statistics
+from pymicro.server._endpoints import Binding, Endpoint, bind
 from pymicro.server._options import ServerOptions
-from pymicro.server._presence import Presence
+from pymicro.server._presence import Presence, Registrar
 from pymicro.server._subscriptions import Subscriptions
 from pymicro.server._threads import Threads
 from pymicro.transport import Listener, Socket, Transport
+
+_MAX_ROUTES: Final = 1024
 
 Probe = Callable[[], Awaitable[object]]
 State = Literal["stopped", "serving", "draining", "refusing"]
@@ -42,14 +44,16 @@ class Parts(msgspec.Struct, kw_only=True):
         options: the server's own options.
         transport, registry, codecs: what it listens with, registers at, reads bodies by.
         brokers: by instance name; `""` is the default one.
+        address: where others listen for it and hand sockets to `Server.listen`; None: it listens by itself.
     """
 
     build: Build
     options: ServerOptions
     transport: Transport
-    registry: Registry
+    registry: Registrar
     codecs: CodecTable
     brokers: Mapping[str, Broker]
+    address: str | None = None
 
 
 class Server:
@@ -60,7 +64,12 @@ class Server:
         events: the subscribers.
         stats: counters since the start.
         in_flight, streams, connections: how many there are now.
+        draining: whether callers shall go elsewhere.
+        routes: who serves calls without an envelope, by their endpoint and content type; filled as they come.
         node: what is registered; None while stopped.
+        siblings: asks all processes that serve at this one's address; None while it is the only one.
+        succeeded: whether others go on serving at the address when this one stops: it then accepts nothing more from
+            the beginning, and is done as soon as its callers are gone.
     """
 
     def __init__(self, name: str) -> None:
@@ -70,12 +79,15 @@ class Server:
         self.streams = 0
         self.connections = 0
         self.node: Node | None = None
+        self.siblings: Callable[[], Awaitable[tuple[Health, Statistics]]] | None = None
+        self.succeeded = False
         self.options = ServerOptions()
         self.limits = Limits()
         self.clock: Clock = SystemClock()
         self.deadlines = Deadlines(self.clock)
         self.logger = logging.getLogger("pymicro.server")
         self.codecs = CodecTable([])
+        self.routes: dict[tuple[str | None, str | None], Binding] = {}
         self.stats = Counters(0.0)
         self._calls: list[Middleware] = []
         self._streams: list[Middleware] = []
@@ -83,8 +95,12 @@ class Server:
         self._endpoints: dict[str, Endpoint] = {}
         self._handlers: set[str] = set()
         self._state: State = "stopped"
+        self.draining = False
         self._idle: asyncio.Future[None] | None = None
-        self._listener: Listener | None = None
+        self._gone: asyncio.Future[None] | None = None
+        self._transport: Transport | None = None
+        # one that accepts is kept by its event loop, one that does not by its connections
+        self._listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
         self._presence: Presence | None = None
         self._threads: Threads | None = None
         self._add(bind(Debug(self), None, None, internal=True))
@@ -139,11 +155,6 @@ class Server:
 
     # what a connection asks for
 
-    @property
-    def draining(self) -> bool:
-        """Whether callers shall go elsewhere."""
-        return self._state in ("draining", "refusing")
-
     def endpoint(self, name: str) -> Endpoint:
         """The endpoint called `name`.
 
@@ -156,9 +167,16 @@ class Server:
             return found
         if name.count(".") != 1:
             raise errors.BadRequest(f"endpoint {name[:200]!r} is not Handler.Method", self.name)
+        import difflib
+
         near = difflib.get_close_matches(name[:200], self._endpoints, n=1)
         hint = f", did you mean {near[0]}" if near else ""
         raise errors.NotFound(f"{self.name} has no endpoint {name[:200]}{hint}", self.name)
+
+    def remember(self, route: tuple[str | None, str | None], binding: Binding) -> None:
+        """Serve what comes under this endpoint and content type by `binding` from now on."""
+        if len(self.routes) < _MAX_ROUTES:  # callers choose the spelling
+            self.routes[route] = binding
 
     def refusal(self, message: Message) -> errors.Error | None:
         """Why a message is not served at all; None when it is."""
@@ -171,9 +189,9 @@ class Server:
             return None  # a probe that is refused under load says nothing
         return errors.TooManyRequests(f"{calls} requests are in flight, the limit", self.name)
 
-    def timeout_of(self, message: Message) -> float | None:
+    def timeout_of(self, lowered: Mapping[str, str]) -> float | None:
         """Seconds that the caller still waits; None when it does not say. Unreadable values are ignored, as Go does."""
-        text = message.headers.lowered.get("timeout")
+        text = lowered.get("timeout")
         if text is None or len(text) > 20 or not (text.isdecimal() and text.isascii()):
             return None
         return int(text) / 1e9
@@ -194,6 +212,7 @@ class Server:
             ConnectionFailed: the registry or broker refused.
         """
         self.options, self.codecs = parts.options, parts.codecs
+        self.routes.clear()
         self.clock, self.limits, self.logger = parts.build.clock, parts.build.limits, parts.build.logger
         self.deadlines = Deadlines(self.clock)
         self.stats = Counters(self.clock.time())
@@ -201,13 +220,24 @@ class Server:
         for endpoint in self._endpoints.values():
             endpoint.prepare(self._calls, self._streams, lambda: threads)
         self._state = "serving"
-        self._listener = await parts.transport.listen(self.options.address, self._accept)
+        self._transport = parts.transport
+        address = parts.address
+        if address is None:
+            address = (await self.listen()).addresses[0]
         await self.events.start(parts.brokers, parts.codecs, self.clock, self.logger, self.options, threads)
-        self.node = self._describe(parts, self._listener.addresses[0])
+        self.node = self._describe(parts, address)
         self._presence = Presence(
             parts.registry, self._record(self.node), self._probes, self.options, self.clock, self.logger
         )
         await self._presence.start()
+
+    async def listen(self, sock: _socket.socket | None = None) -> Listener:
+        """Accept connections on a socket that is listening, which it then owns; None: at `--server_address`."""
+        if self._transport is None:
+            raise errors.UsageError("listen() comes after the server started")
+        listener = await self._transport.listen(self.options.address, self._accept, sock=sock)
+        self._listeners.add(listener)
+        return listener
 
     def _describe(self, parts: Parts, address: str) -> Node:
         own = {
@@ -219,7 +249,7 @@ class Server:
         }
         identity = parts.build.identity
         address = advertised(address, self.options.advertise)
-        return Node(identity.node_id, address, {**own, **self.options.metadata})
+        return Node(identity.node_id, address, {**own, **parts.transport.node_metadata, **self.options.metadata})
 
     def _record(self, node: Node) -> ServiceRecord:
         endpoints = [endpoint.spec.record() for endpoint in self._endpoints.values() if not endpoint.internal]
@@ -241,7 +271,10 @@ class Server:
         try:
             await connection.serve()
         finally:
+            connection.forget()
             self.connections -= 1
+            if self._gone is not None and self.connections == 0:
+                _release(self._gone)
 
     async def stop(self) -> None:
         """Deregister, keep answering while callers move elsewhere, refuse, finish what is in flight, close.
@@ -256,33 +289,53 @@ class Server:
             try:
                 await self._close()
             finally:
-                self._state, self.node, self._listener, self._presence = "stopped", None, None, None
+                self._state, self.draining = "stopped", False
+                self.node, self._transport, self._presence = None, None, None
 
     async def _close(self) -> None:
-        if self._listener is not None:
-            await self._listener.aclose()
+        for listener in [*self._listeners]:
+            await listener.aclose()
+        self._listeners.clear()
         await self.events.aclose()
         self.deadlines.close()
         if self._threads is not None:
             await self._threads.aclose()
 
     async def _drain(self) -> None:
-        self._state = "draining"
+        self._state, self.draining = "draining", True
+        if self.succeeded:
+            await self._stop_accepting()
         if self._presence is not None:
             await self._presence.aclose()
         events = asyncio.ensure_future(self.events.drain(self.options.shutdown_timeout))
         try:
-            if self.connections:  # callers without a connection are refused by the closed port and go elsewhere
+            if self.succeeded:
+                await self._wait_gone(self.options.drain_delay)
+            elif self.connections:  # callers without a connection are refused by the closed port and go elsewhere
                 await self.clock.sleep(self.options.drain_delay)
             self._state = "refusing"
-            if self._listener is not None:
-                await self._listener.stop_accepting()
+            await self._stop_accepting()
             await self._wait_idle(self.options.shutdown_timeout)
             await events
         finally:
             if not events.done():
                 events.cancel()
                 await asyncio.wait([events])
+
+    async def _stop_accepting(self) -> None:
+        for listener in [*self._listeners]:
+            await listener.stop_accepting()
+
+    async def _wait_gone(self, seconds: float) -> None:
+        if not self.connections:
+            return
+        self._gone = gone = asyncio.get_running_loop().create_future()
+        timer = self.clock.call_later(seconds, _release, gone)
+        try:
+            await gone
+        finally:
+            timer.cancel()
+            self._gone = None
 
     async def _wait_idle(self, seconds: float) -> None:
         if not self.in_flight:

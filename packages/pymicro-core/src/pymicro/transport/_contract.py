@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket as _socket
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from pymicro.message import Message
 from pymicro.plugins.toolkit import Component
@@ -15,11 +15,13 @@ Accept = Callable[["Socket"], Awaitable[None]]
 
 
 class Socket(ABC):
-    """One bidirectional, ordered sequence of messages.
+    """One bidirectional, ordered sequence of messages. It carries one call or stream at a time.
+
+    A transport may carry many sockets on one connection to a node.
 
     Attributes:
         local, remote: the two addresses, for people and logs.
-        max_calls: how many calls may be in flight on it at a time; more than one are matched by `Micro-Id`.
+        connected: whether the socket can still carry messages, as far as this side knows.
         on_disconnect: called once, in the loop, when the peer is gone or the socket broke, whether or not anybody
             is receiving; never by `aclose` of this side. Set it at any time: if the peer is gone already, it is called
             soon after.
@@ -27,7 +29,7 @@ class Socket(ABC):
 
     local: str = ""
     remote: str = ""
-    max_calls: int = 1
+    connected: bool = False
 
     @property
     @abstractmethod
@@ -37,11 +39,6 @@ class Socket(ABC):
     @on_disconnect.setter
     @abstractmethod
     def on_disconnect(self, callback: Callable[[], None] | None) -> None: ...
-
-    @property
-    @abstractmethod
-    def connected(self) -> bool:
-        """Whether the socket can still carry messages, as far as this side knows."""
 
     @abstractmethod
     async def send(self, message: Message) -> None:
@@ -103,9 +100,13 @@ class Transport(Component):
 
     Attributes:
         name: the name in node metadata, such as `http`.
+        takes_socket: whether `listen` takes a TCP socket that is bound already, as worker processes hand it down.
+        node_metadata: what else the metadata of the nodes that it serves shall say to `dial`.
     """
 
     name: str = ""
+    takes_socket: bool = False
+    node_metadata: Mapping[str, str] = {}
 
     @abstractmethod
     async def dial(self, node: Node, *, timeout: float) -> Socket:

@@ -57,8 +57,9 @@ class MemorySocket(Socket):
         self.remote = remote
         self._limits = limits
         self._peer: MemorySocket | None = None
-        self._inbox: deque[Message] = deque()
+        self._inbox: deque[tuple[Message, int]] = deque()
         self._inbox_size = 0
+        self.connected = True
         self._closed = False
         self._lost = False
         self._on_disconnect: Callable[[], None] | None = None
@@ -75,16 +76,14 @@ class MemorySocket(Socket):
         if callback is not None and self._lost and not self._closed:
             asyncio.get_running_loop().call_soon(self._notify)
 
-    @property
-    def connected(self) -> bool:
-        return not (self._closed or self._lost)
-
     async def send(self, message: Message) -> None:
         peer = self._check()
         size = message.size
         if len(message.body) > self._limits.message or size - len(message.body) > self._limits.headers:
             raise TooLarge(f"message of {size} bytes is over the limit of {self._limits.message}")
-        peer._inbox.append(Message(message.headers, bytes(message.body)))  # a bytearray is copied, bytes are not
+        if type(message.body) is not bytes:  # what may change is copied
+            message = Message(message.headers, bytes(message.body))
+        peer._inbox.append((message, size))
         peer._inbox_size += size
         _wake(peer._receiver)
         while peer._inbox_size > self._limits.buffer and self.connected:
@@ -112,8 +111,8 @@ class MemorySocket(Socket):
                 self._receiver = None
         if self._closed:
             raise Closed("the socket was closed")
-        message = self._inbox.popleft()
-        self._inbox_size -= message.size
+        message, size = self._inbox.popleft()
+        self._inbox_size -= size
         if self._peer is not None:
             _wake(self._peer._sender)
         return message
@@ -122,6 +121,7 @@ class MemorySocket(Socket):
         if self._closed:
             return
         self._closed = True
+        self.connected = False
         self._inbox.clear()
         self._wake_all()
         if self._peer is not None and not self._peer._lost:
@@ -129,6 +129,7 @@ class MemorySocket(Socket):
 
     def _lose(self) -> None:
         self._lost = True
+        self.connected = False
         self._wake_all()
         if self._on_disconnect is not None and not self._closed:
             asyncio.get_running_loop().call_soon(self._notify)
