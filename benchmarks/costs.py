@@ -1,4 +1,4 @@
-"""What a stretch of time cost the two processes: CPU, instructions, and how much others disturbed it."""
+"""What a stretch of time cost the processes: CPU, instructions, and how much others disturbed it."""
 
 from __future__ import annotations
 
@@ -6,55 +6,90 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 #: Linux, `clock_getcpuclockid(3)`: the CPU clock of another process, all its threads included, in nanoseconds.
 _SCHEDULER_CLOCK = 2
 
 
+class Sides(NamedTuple):
+    """Process ids of those who take part; 0 for none. A side's children belong to it.
+
+    Attributes:
+        awake: processes that only keep the cores awake; see `machine.awake`. They are nobody's cost.
+    """
+
+    client: int
+    server: int = 0
+    broker: int = 0
+    awake: tuple[int, ...] = ()
+
+
 class Costs:
-    """Measures between enter and exit. This process is the client.
+    """Measures between enter and exit.
 
     Args:
-        server: the server's process id.
+        sides: whose costs.
 
     Attributes:
         seconds: of wall clock.
-        client_cpu, server_cpu: seconds of CPU, user and system.
+        client_cpu, server_cpu, broker_cpu: seconds of CPU, user and system; 0 where there is no such side.
         foreign: cores that others had, which are other processes and, under a hypervisor, other machines; None where
             the system does not say.
-        instructions: of both sides, user and kernel; None where they cannot be counted.
+        instructions: of all sides, user and kernel; None where they cannot be counted.
     """
 
-    def __init__(self, server: int) -> None:
-        self._server = server
-        self._counter = InstructionCounter((os.getpid(), server))
+    def __init__(self, sides: Sides) -> None:
+        self._processes = [_family(pid) for pid in (sides.client, sides.server, sides.broker)]
+        self._counter = InstructionCounter([pid for family in self._processes for pid in family])
+        self._processes.append([*sides.awake])
         self.foreign: float | None = None
         self.instructions: int | None = None
+        self.client_cpu = self.server_cpu = self.broker_cpu = 0.0
 
     def __enter__(self) -> Self:
         self._counter.start()
         self._busy = _busy_seconds()
-        self.server_cpu, self.client_cpu = -_cpu_seconds(self._server), -time.process_time()
+        self._before = self._cpu()
         self.seconds = -time.perf_counter()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.seconds += time.perf_counter()
-        self.client_cpu += time.process_time()
-        self.server_cpu += _cpu_seconds(self._server)
+        used = [after - before for after, before in zip(self._cpu(), self._before, strict=True)]
+        self.client_cpu, self.server_cpu, self.broker_cpu, _awake = used
         busy = _busy_seconds()
         if busy is not None and self._busy is not None:
-            own = self.client_cpu + self.server_cpu
-            self.foreign = max(0.0, busy - self._busy - own) / self.seconds
+            self.foreign = max(0.0, busy - self._busy - sum(used)) / self.seconds
         self.instructions = self._counter.stop()
+
+    def _cpu(self) -> list[float]:
+        return [sum(map(_cpu_seconds, family)) for family in self._processes]
+
+
+def _family(pid: int) -> list[int]:
+    """The process and all that descend from it; none for 0."""
+    if not pid:
+        return []
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:  # not Linux, or built without it
+        children = []
+    return [pid, *(process for child in children for process in _family(child))]
 
 
 def _cpu_seconds(pid: int) -> float:
+    if pid == os.getpid():
+        return time.process_time()
+    if sys.platform != "linux":  # nothing tells it as exactly
+        return 0.0
     return time.clock_gettime(~pid << 3 | _SCHEDULER_CLOCK)
 
 
@@ -76,7 +111,7 @@ class InstructionCounter:
 
     EVENTS = ("instructions:u", "instructions:k")
 
-    def __init__(self, pids: tuple[int, ...]) -> None:
+    def __init__(self, pids: Sequence[int]) -> None:
         self._pids = pids
         self._perf: subprocess.Popen[str] | None = None
 

@@ -13,6 +13,7 @@ import uvloop
 from cells import serving
 from peers import load
 from pymicro_registry_mdns._registry import MdnsRegistry
+from worker import Serve
 
 
 async def _first_answer(service: str) -> None:
@@ -45,7 +46,8 @@ _ROWS: dict[str, Callable[[str], Awaitable[None]]] = {
 
 async def _measure(repetitions: int) -> dict[str, list[float]]:
     took: dict[str, list[float]] = {name: [] for name in _ROWS}
-    async with serving("pymicro_http") as (service, _):
+    async with serving(Serve(peer="pymicro_http")) as (address, _):
+        service = address.split()[0]
         for _ in range(repetitions):
             for name, find in _ROWS.items():
                 began = time.perf_counter()

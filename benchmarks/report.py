@@ -1,166 +1,150 @@
-"""Stored rows, and what they say: tables, and what changed between two runs."""
+"""Prints what stored runs say, as Markdown; `--into` puts it into a page, between two comments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import argparse
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
-import msgspec
+from figures import REFERENCE, Read, Rounds, disturbed, p50, p99, rate, short, spread, table, times
+from load import Measured
+from measures import measures
+from rows import RESULTS, Run, Stored, read
+from scenarios import SCENARIOS, Scenario
+from weights import weights
 
-from load import SCENARIOS, Measured, Scenario
-
-#: The peer that the others are compared with, round by round.
-REFERENCE = "grpc_aio"
-#: Cores that others may use before a round does not count, as long as so many rounds are left.
-_DISTURBED, _ENOUGH = 0.15, 3
-
-
-class Run(msgspec.Struct, tag=True, kw_only=True):
-    """The first line of a file: where and on what the rows after it were measured.
-
-    Attributes:
-        began: date and time, ISO 8601.
-        machine: processor, cores, system.
-        python: its version.
-        pinned: whether each side had a core of its own.
-        versions: of the distributions that were measured.
-    """
-
-    began: str
-    machine: str
-    python: str
-    pinned: bool
-    versions: dict[str, str]
+_HELLO = ("hello_c1", "hello_c64", "hello_c256")
+_BLOCK = re.compile(r"(<!-- figures -->\n).*(<!-- end of figures -->)", re.DOTALL)
 
 
-class Row(msgspec.Struct, tag=True, kw_only=True):
-    """One cell in one round."""
-
-    round: int
-    peer: str
-    scenario: str
-    measured: Measured
-
-
-_Figure = Callable[[Measured], float]
-_FIGURES: dict[str, _Figure] = {
-    "p50": lambda cell: cell.p50,
-    "rate": lambda cell: cell.rate,
-    "CPU": lambda cell: cell.client_cpu + cell.server_cpu,
-}
-
-
-def read(path: Path) -> list[Row]:
-    """The rows of a file."""
-    lines = path.read_bytes().splitlines()
-    return [row for row in (msgspec.json.decode(line, type=Run | Row) for line in lines) if isinstance(row, Row)]
+def main() -> None:
+    """Do as the arguments say."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="*", type=Path, help="stored runs; the last release's by default")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="replace the figures of this page")
+    options = parser.parse_args()
+    text = report(read(options.files or sorted(RESULTS.glob("*.jsonl"))))
+    if options.into is None:
+        print(text)
+        return
+    page = options.into.read_text(encoding="utf-8")
+    if not _BLOCK.search(page):
+        parser.error(f"{options.into} has no '<!-- figures -->'")
+    options.into.write_text(_BLOCK.sub(lambda match: f"{match[1]}\n{text}\n\n{match[2]}", page), encoding="utf-8")
 
 
-class Rounds:
-    """The rounds of all cells of a run."""
-
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self._cells: dict[tuple[str, str], dict[int, Measured]] = {}
-        for row in rows:
-            self._cells.setdefault((row.scenario, row.peer), {})[row.round] = row.measured
-
-    def peers(self, scenario: str) -> list[str]:
-        """Who has figures for `scenario`, in the order they were measured."""
-        return [peer for name, peer in self._cells if name == scenario]
-
-    def get(self, scenario: str, peer: str) -> dict[int, Measured]:
-        """A cell by round, without the disturbed rounds if enough others are left."""
-        cells = self._cells.get((scenario, peer), {})
-        quiet = {number: cell for number, cell in cells.items() if not _disturbed(cell)}
-        return quiet if len(quiet) >= _ENOUGH else cells
-
-    def figures(self, scenario: str, peer: str, figure: _Figure) -> list[float]:
-        """One figure of a cell in every round."""
-        return [figure(cell) for cell in self.get(scenario, peer).values()]
-
-    def ratios(self, scenario: str, peer: str, figure: _Figure) -> list[float]:
-        """The same divided by the reference's in the same round."""
-        reference = self.get(scenario, REFERENCE)
-        cells = self.get(scenario, peer).items()
-        return [figure(cell) / figure(reference[number]) for number, cell in cells if number in reference]
+def report(stored: Stored) -> str:
+    """Everything: what was measured where, the goals, the tables."""
+    rounds = Rounds(stored.rows, stored.figures)
+    others = [scenario for name, scenario in SCENARIOS.items() if name not in _HELLO]
+    parts = [
+        [*_where(stored.runs)],
+        measures(rounds),
+        _hello(rounds),
+        *(_other(rounds, scenario) for scenario in others),
+        weights(rounds),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part)
 
 
-def tables(rows: Sequence[Row]) -> str:
-    """One Markdown table per scenario: medians, with the least and the greatest of all rounds."""
-    rounds = Rounds(rows)
-    names = [name for name in SCENARIOS if rounds.peers(name)]
-    return "\n".join("\n".join(_table(rounds, SCENARIOS[name])) for name in names)
+def _where(runs: Sequence[Run]) -> Iterator[str]:
+    for run in runs:
+        loop = "" if run.loop == "uvloop" else f", event loop: {run.loop}'s"
+        awake = ", cores kept awake" if run.awake else ""
+        pinned = "" if run.pinned else ". **Not pinned**: this system has no second core to give, or no way to pin"
+        yield f"* `{run.command}`, {run.began}: {run.machine}; Python {run.python}{loop}{awake}{pinned}."
+        yield f"  {', '.join(f'{name} {version}' for name, version in run.versions.items())}"
+        for peer, why in run.left_out.items():
+            yield f"  **`{peer}` was left out**: {why}"
 
 
-def _table(rounds: Rounds, scenario: Scenario) -> Iterator[str]:
-    heads = ["peer", "p50 µs", "p99 µs", "calls/s", "CPU µs client + server", "kinstr", f"times {REFERENCE}", "rounds"]
-    yield f"\n{scenario.name}\n"
-    yield f"| {' | '.join(heads)} |"
-    yield f"|---|{'--:|' * (len(heads) - 1)}"
-    for peer in rounds.peers(scenario.name):
-        yield f"| {' | '.join(_cells(rounds, scenario, peer))} |"
+def _hello(rounds: Rounds) -> list[str]:
+    """The greeting at 1, 64 and 256 calls in flight, in one table."""
+    peers = list(dict.fromkeys(peer for name in _HELLO for peer in rounds.peers(name)))
+    if not peers:
+        return []
+    columns = ["peer", "c1 p50 µs", "c1 p99 µs", "c64 calls/s", "c64 p99 µs", "c256 calls/s", "c256 p99 µs"]
+    columns += [
+        "c64 CPU µs: client + server + broker",
+        "c64 instructions, thousands",
+        f"c64 times `{REFERENCE}`",
+        "rounds",
+    ]
+
+    def by_rate(peer: str) -> float:
+        rates = (rounds.values(name, peer, rate) for name in ("hello_c64", "hello_c1", "hello_c256"))
+        return -median(next(filter(None, rates)))
+
+    lines = [_hello_cells(rounds, peer) for peer in sorted(peers, key=by_rate)]
+    return ["### A greeting, with 1, 64 and 256 calls in flight\n", *table(columns, lines)]
 
 
-def _cells(rounds: Rounds, scenario: Scenario, peer: str) -> Iterator[str]:
-    def figures(figure: _Figure) -> list[float]:
-        return rounds.figures(scenario.name, peer, figure)
-
+def _hello_cells(rounds: Rounds, peer: str) -> Iterator[str]:
+    one, many, more = _HELLO
     yield f"`{peer}`"
-    yield _spread(figures(lambda cell: cell.p50 * 1e6))
-    yield _short(median(figures(lambda cell: cell.p99 * 1e6)))
-    yield _spread(figures(lambda cell: cell.rate))
-    client, server = figures(lambda cell: cell.client_cpu * 1e6), figures(lambda cell: cell.server_cpu * 1e6)
-    yield f"{median(client):.3g} + {median(server):.3g}"
-    counted = [cell.instructions for cell in rounds.get(scenario.name, peer).values() if cell.instructions is not None]
-    yield f"{median(counted) / 1e3:.3g}" if counted else "not counted"
-    yield _spread(_times(rounds, scenario, peer))
-    cells = rounds.get(scenario.name, peer).values()
-    yield f"{len(cells)}{', disturbed' if any(map(_disturbed, cells)) else ''}"
+    yield spread(rounds.values(one, peer, p50), 1e6)
+    yield _median(rounds.values(one, peer, p99), 1e6)
+    for scenario in (many, more):
+        yield spread(rounds.values(scenario, peer, rate))
+        yield _median(rounds.values(scenario, peer, p99), 1e6)
+    yield _cpu(rounds, many, peer)
+    yield _instructions(rounds, many, peer)
+    yield spread(times(rounds, many, peer))
+    yield _counted([[*rounds.cells(name, peer).values()] for name in _HELLO])
 
 
-def _disturbed(cell: Measured) -> bool:
-    return (cell.foreign or 0.0) > _DISTURBED
+def _other(rounds: Rounds, scenario: Scenario) -> list[str]:
+    name, peers = scenario.name, rounds.peers(scenario.name)
+    if not peers:
+        return []
+    unit = "messages/s" if scenario.shape == "stream" else "calls/s"
+    columns = ["peer", unit, "p50 µs", "p99 µs", "CPU µs: client + server + broker", f"times `{REFERENCE}`", "rounds"]
+    lines = (
+        [
+            f"`{peer}`{_idle_workers(rounds, scenario, peer)}",
+            spread(rounds.values(name, peer, rate)),
+            spread(rounds.values(name, peer, p50), 1e6),
+            _median(rounds.values(name, peer, p99), 1e6),
+            _cpu(rounds, name, peer),
+            spread(times(rounds, name, peer)),
+            _counted([[*rounds.cells(name, peer).values()]]),
+        ]
+        for peer in sorted(peers, key=lambda peer: -median(rounds.values(name, peer, rate)))
+    )
+    return [f"### {scenario.says[0].upper()}{scenario.says[1:]} (`{name}`)\n", *table(columns, lines)]
 
 
-def _times(rounds: Rounds, scenario: Scenario, peer: str) -> list[float]:
-    """How many times better than the reference, round by round."""
-    ratios = rounds.ratios(scenario.name, peer, _FIGURES[scenario.key])
-    return ratios if scenario.key == "rate" else [1 / ratio for ratio in ratios]
+def _idle_workers(rounds: Rounds, scenario: Scenario, peer: str) -> str:
+    """Says so when not all workers had calls."""
+    answered = min(cell.processes or 0 for cell in rounds.cells(scenario.name, peer).values())
+    return f" ({answered} of {scenario.workers} workers had calls)" if answered < scenario.workers else ""
 
 
-def _spread(values: Sequence[float]) -> str:
-    if not values:
-        return "-"
-    return f"{_short(median(values))} ({_short(min(values))}-{_short(max(values))})"
+def _median(values: Sequence[float], unit: float = 1.0) -> str:
+    return short(median(values) * unit) if values else "-"
 
 
-def _short(value: float) -> str:
-    if value < 1000:
-        return f"{value:.3g}"
-    return f"{value:.0f}" if value < 10_000 else f"{value / 1000:.1f}k"
+def _cpu(rounds: Rounds, scenario: str, peer: str) -> str:
+    """Of each side that there is."""
+    sides: list[Read] = [lambda cell: cell.client_cpu, lambda cell: cell.server_cpu, lambda cell: cell.broker_cpu]
+    found = [values for side in sides if any(values := rounds.values(scenario, peer, side))]
+    return " + ".join(short(median(values) * 1e6) for values in found) or "-"
 
 
-def changes(before: Sequence[Row], after: Sequence[Row]) -> Iterator[str]:
-    """What is different by more than the noise: no round of one run lies within the other's range.
-
-    Peers are compared by their ratios to the reference, which say the same on a faster machine; the reference itself
-    by its figures, which show how far the machines differ.
-    """
-    old, new = Rounds(before), Rounds(after)
-    for scenario in SCENARIOS:
-        for peer in new.peers(scenario):
-            for name, figure in _FIGURES.items():
-                relative = peer != REFERENCE
-                pair = [
-                    rounds.ratios(scenario, peer, figure) if relative else rounds.figures(scenario, peer, figure)
-                    for rounds in (old, new)
-                ]
-                if change := _change(*pair):
-                    yield f"{scenario} {peer}: {name}{f' to {REFERENCE}' if relative else ''} {change}"
+def _instructions(rounds: Rounds, scenario: str, peer: str) -> str:
+    cells = rounds.cells(scenario, peer).values()
+    counted = [cell.instructions for cell in cells if cell.instructions is not None]
+    return short(median(counted) / 1e3) if counted else "not counted"
 
 
-def _change(old: Sequence[float], new: Sequence[float]) -> str:
-    if not old or not new or (min(new) <= max(old) and min(old) <= max(new)):
-        return ""
-    return f"{median(new) / median(old) - 1:+.0%}: was {median(old):.3g}, is {median(new):.3g}"
+def _counted(scenarios: Sequence[Sequence[Measured]]) -> str:
+    """The fewest rounds that count of any scenario, and whether disturbed ones are among them."""
+    lengths = [len(cells) for cells in scenarios if cells]
+    among = any(disturbed(cell) for cells in scenarios for cell in cells)
+    return f"{min(lengths)}{', disturbed' if among else ''}"
+
+
+if __name__ == "__main__":
+    main()

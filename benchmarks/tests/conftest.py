@@ -1,0 +1,8 @@
+"""The harness's modules are found as they find each other: beside the commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
