@@ -66,8 +66,8 @@ def _growth(peer: str) -> Callable[[Rounds], list[float]]:
     return values
 
 
-def _http_p50(rounds: Rounds) -> list[float]:
-    return rounds.ratios("hello_c1", _HTTP, p50)
+def _p50(peer: str, to: str = REFERENCE) -> Callable[[Rounds], list[float]]:
+    return lambda rounds: rounds.ratios("hello_c1", peer, p50, to)
 
 
 def _instructions(rounds: Rounds) -> list[float]:
@@ -83,14 +83,15 @@ MEASURES = (
     Measure("the same to Go Micro's HTTP client and server", 9, 15, _rate("hello_c64", _HTTP, "go_micro")),
     Measure("the same to nats-py micro", 2, 3.5, _rate("hello_c64", _HTTP, "nats_micro")),
     Measure("the same to thriftpy2 sync", 1, 1.4, _rate("hello_c64", _HTTP, "thriftpy2_sync")),
-    Measure("HTTP p50 at 1 in flight, to grpc.aio", 1 / 4, 1 / 7, _http_p50, less=True),
+    Measure("HTTP p50 at 1 in flight, to grpc.aio", 1 / 4, 1 / 7, _p50(_HTTP), less=True),
     Measure("HTTP instructions per call, to grpc.aio", 1 / 3.5, 1 / 5, _instructions, less=True),
     Measure("multiplexed unary, 64 in flight, to grpc.aio", 10, 18, _rate("hello_c64", _CHANNELS)),
     Measure("bidirectional stream, window 64, messages/s, to grpc.aio", 5, 9, _rate("stream_w64", _CHANNELS)),
     Measure("the same, a connection for the stream", 5, 9, _rate("stream_w64", _HTTP)),
     Measure("64 KiB echo (bytes), to grpc.aio", 4, 10, _rate("echo_64k_c64", _HTTP)),
     Measure("the same, multiplexed", 4, 10, _rate("echo_64k_c64", _CHANNELS)),
-    Measure("in-memory transport, unary, to HTTP", 3, 6, _rate("hello_c64", _MEMORY, _HTTP)),
+    Measure("in-memory transport, p50 at 1 in flight, to HTTP", 1 / 3, 1 / 6, _p50(_MEMORY, _HTTP), less=True),
+    Measure("the same, 64 in flight, calls/s; on one core, HTTP on two", 3, 6, _rate("hello_c64", _MEMORY, _HTTP)),
     Measure("handler that computes for 500 µs, 2 workers to 1", 1.7, 1.9, _workers(_HTTP)),
     Measure("the same, multiplexed", 1.7, 1.9, _workers(_CHANNELS)),
     Measure("import of client and server, to grpc.aio", 1, 0.8, _weight(_CHANNELS, "import", less="python"), less=True),

@@ -54,9 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--peers", nargs="+", choices=names(), metavar="PEER", help=_listed(names()))
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, metavar="SCENARIO", help=_listed(SCENARIOS))
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="of all Python sides (uvloop)")
-    parser.add_argument(
-        "--awake", action=argparse.BooleanOptionalAction, default=True, help="keep cores that wait from sleeping"
-    )
+    parser.add_argument("--awake", action="store_true", help="keep cores that wait from sleeping")
     parser.add_argument("--out", type=Path, help="file to store the rows in, as JSON lines")
     parser.add_argument(
         "--compare", type=Path, nargs="?", const=_RELEASE, help="say what changed since; no file: the last release"
