@@ -116,8 +116,8 @@ class TestWire:
         async with dialled(dialogue) as (socket, address):
             headers = Headers({"Content-Type": "application/json"}).extend((("Micro-Id", "7"),))
             await socket.send(Message(headers, body))
-            head = f"POST / HTTP/1.1\r\nHost: {address}\r\nContent-Length: {len(body)}\r\n"
-            fields = "Content-Type: application/json\r\nMicro-Id: 7\r\n\r\n"
+            head = f"POST / HTTP/1.1\r\nHost: {address}\r\n"
+            fields = f"Content-Type: application/json\r\nMicro-Id: 7\r\nContent-Length: {len(body)}\r\n\r\n"
             assert await soon(arrived.get()) == (head + fields).encode() + body
 
     @pytest.mark.parametrize("body", [b"", b"{}", b"x" * 50_000])
@@ -126,7 +126,7 @@ class TestWire:
             socket, reader, writer = await server.connect()
             await socket.send(Message(Headers({"Micro-Id": "7"}), body))
             await socket.aclose()
-            head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nMicro-Id: 7\r\n\r\n"
+            head = f"HTTP/1.1 200 OK\r\nMicro-Id: 7\r\nContent-Length: {len(body)}\r\n\r\n"
             assert await soon(reader.read()) == head.encode() + body
             writer.close()
 

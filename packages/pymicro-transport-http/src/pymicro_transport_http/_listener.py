@@ -20,7 +20,7 @@ from pymicro_transport_http._options import HttpOptions
 from pymicro_transport_http._protocol import RequestParser
 from pymicro_transport_http._socket import HttpSocket, address_of
 
-_HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Length: "
+_HEAD: Final = b"HTTP/1.1 200 OK\r\n"
 
 #: Seconds to wait when a connection cannot be accepted.
 _ACCEPT_PAUSE: Final = 1.0

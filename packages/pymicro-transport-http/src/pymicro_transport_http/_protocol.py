@@ -27,6 +27,7 @@ from pymicro import errors
 from pymicro.message import Message
 from pymicro.metadata import Headers
 from pymicro.plugins import Limits
+from pymicro_transport_http._repeats import KNOWN_REPLIES, Replies, Requests
 
 ERROR_ID: Final = "pymicro.transport.http"
 
@@ -37,11 +38,6 @@ _MAX_CHUNKS: Final = 64
 #: Bodies of at least this size and known length are collected without the parser, which would copy each segment.
 _LARGE: Final = 32 * 1024
 
-#: What nearly all replies carry, so that their headers are made and read once.
-_KNOWN_REPLIES: Final = {
-    content_type: Headers.from_raw({b"Content-Type": content_type})
-    for content_type in (b"application/json", b"application/protobuf", b"application/octet-stream", b"text/plain")
-}
 _MAX_WINDOW_DIGITS: Final = 9
 
 #: Of a length; Python reads no number of thousands, and httptools accepts any number of leading zeros.
@@ -104,6 +100,7 @@ class Parser(ABC):
         self.streaming = False
         self.upgrade: Upgrade | None = None
         self.peer = peer
+        self._repeats: Requests | Replies | None = self._compare(min(limits.message, limits.headers))
         self._max_message = limits.message
         self._max_headers = limits.headers
         self._max_raw = _PUNCTUATION * limits.headers + _START_LINE
@@ -131,6 +128,9 @@ class Parser(ABC):
     def _not_ok(self) -> None: ...
 
     @abstractmethod
+    def _compare(self, limit: int) -> Requests | Replies: ...
+
+    @abstractmethod
     def _make(self) -> httptools.HttpRequestParser | httptools.HttpResponseParser: ...
 
     @property
@@ -142,6 +142,15 @@ class Parser(ABC):
         """Take the next segment; whether all is well. Never raises for what a peer may send; see `fault`."""
         if self._left:
             return self._feed_large(data)
+        repeats = self._repeats
+        if repeats is not None:
+            message = repeats.take(data)
+            if message is not None:
+                self.received += 1
+                self.inbox.append(message)
+                return True
+            if not repeats.unknown:
+                self._repeats = None  # where the next message begins is known to httptools alone
         self._size = len(data)
         self._partial = True
         try:
@@ -152,7 +161,10 @@ class Parser(ABC):
             self._failed(error, data)
         else:
             if self._partial:
+                self._repeats = None
                 self._unfinished()
+            elif repeats is not None and repeats.unknown:
+                repeats.learn(self.inbox[-1].headers)
         return self.fault is None
 
     def _feed_large(self, data: bytes) -> bool:
@@ -304,6 +316,9 @@ class Parser(ABC):
 class RequestParser(Parser):
     """What a listening side receives."""
 
+    def _compare(self, limit: int) -> Requests:
+        return Requests(limit)
+
     def _make(self) -> httptools.HttpRequestParser:
         return httptools.HttpRequestParser(self)
 
@@ -342,6 +357,9 @@ class ResponseParser(Parser):
         self._until_end = False
         super().__init__(limits, peer)
 
+    def _compare(self, limit: int) -> Replies:
+        return Replies(limit)
+
     def _make(self) -> httptools.HttpResponseParser:
         self._response = httptools.HttpResponseParser(self)
         return self._response
@@ -360,7 +378,7 @@ class ResponseParser(Parser):
             fields.pop(b"User-Agent", None)  # echoed by Go peers
             fields.pop(b"Accept-Encoding", None)
             self._until_end = False
-        known = _KNOWN_REPLIES.get(fields.get(b"Content-Type", b"")) if len(fields) == 1 else None
+        known = KNOWN_REPLIES.get(fields.get(b"Content-Type", b"")) if len(fields) == 1 else None
         self._begin_body(length if self._status == 200 else None, known)
 
     def _not_ok(self) -> None:

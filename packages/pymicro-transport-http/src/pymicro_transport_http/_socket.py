@@ -79,7 +79,7 @@ class HttpSocket(asyncio.Protocol, Socket):
 
     Args:
         parser: for what comes in.
-        head: what goes before the length of each outgoing body.
+        head: what each outgoing message begins with.
         limits: of messages and buffers.
         logger: hears of peers that do not speak HTTP.
         keeper: who accepted the connection; None on the dialling side.
@@ -146,9 +146,9 @@ class HttpSocket(asyncio.Protocol, Socket):
         if not self._open or transport is None or transport.is_closing():  # a write failed: the loop tells later
             raise self._send_error()
         if size <= JOINED:
-            transport.write(b"%b%d\r\n%b\r\n%b" % (self._head, size, lines, body))
+            transport.write(b"%b%bContent-Length: %d\r\n\r\n%b" % (self._head, lines, size, body))
         else:  # not writelines, which joins before Python 3.12
-            transport.write(b"%b%d\r\n%b\r\n" % (self._head, size, lines))
+            transport.write(b"%b%bContent-Length: %d\r\n\r\n" % (self._head, lines, size))
             transport.write(bytes(body))
         self._sent += 1
         if self._writing_paused:

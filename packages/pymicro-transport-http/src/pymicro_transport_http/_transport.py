@@ -98,7 +98,7 @@ class HttpTransport(Transport):
 
     async def _dial_http(self, host: str, port: int) -> HttpSocket:
         address = join_address(host, port)
-        head = b"POST / HTTP/1.1\r\nHost: %b\r\nContent-Length: " % address.encode()
+        head = b"POST / HTTP/1.1\r\nHost: %b\r\n" % address.encode()
         limits = self._build.limits
 
         def protocol() -> HttpSocket:
