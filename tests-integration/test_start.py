@@ -52,7 +52,7 @@ async def test_the_log_says_what_was_chosen_and_why(start: Any) -> None:
     line = await node.says("service started")
     assert "registry=mdns (flag --registry)" in line
     assert "transport=http (environment MICRO_TRANSPORT)" in line
-    assert "broker=memory (default: " in line
+    assert "broker=http (default: " in line
     assert "drain_delay=0s (flag --drain_delay)" in line
     assert "server_address=127.0.0.1:0 (environment MICRO_SERVER_ADDRESS)" in line
 

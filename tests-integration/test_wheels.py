@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 PLUGINS = """\
+import pymicro_broker_http
 import pymicro_codec_protobuf
 import pymicro_registry_mdns
 import pymicro_transport_http

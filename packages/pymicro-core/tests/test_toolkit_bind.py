@@ -60,8 +60,10 @@ async def test_a_port_that_is_shared_with_somebody_else_is_taken(stack: ExitStac
     port = port_of(theirs[0])
     with pytest.raises(ConfigurationError, match=f"port {port} on 127.0.0.1 is in use"):
         await bind_shared("127.0.0.1", range(port, port + 1), 2)
-    with pytest.raises(ConfigurationError, match="in use"):
+    with pytest.raises(ConfigurationError, match="in use: choose another with --server_address"):
         await bind("127.0.0.1", range(port, port + 1))
+    with pytest.raises(ConfigurationError, match="in use: choose another with --metrics_address"):
+        await bind("127.0.0.1", range(port, port + 1), flag="--metrics_address")
 
 
 async def test_a_range_gives_the_first_free_port_to_all(stack: ExitStack) -> None:

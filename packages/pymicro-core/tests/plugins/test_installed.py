@@ -127,7 +127,7 @@ def test_an_installed_plugin_conflicts_with_an_enabled_one(host: Host, site: Any
         host.find("registry", "fake")
 
 
-def test_the_names_of_the_core_cannot_be_taken(host: Host, site: Any) -> None:
+def test_the_names_of_the_core_cannot_be_taken(host: Host, site: Any, preferred: str) -> None:
     site.package("birds", "broker", "memory")
 
     assert host.default("broker")[0].target.startswith("pymicro.broker.")

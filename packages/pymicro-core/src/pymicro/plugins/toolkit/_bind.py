@@ -14,18 +14,19 @@ from pymicro.errors import ConfigurationError
 T = TypeVar("T")
 
 
-async def bind(host: str, ports: range) -> socket.socket:
+async def bind(host: str, ports: range, *, flag: str = "--server_address") -> socket.socket:
     """A listening socket at the first free port.
 
     Args:
         host: a name or an IP address, without brackets; empty for all IPv4 interfaces. A host with several addresses
             gives its first IPv4 one, as in Go.
         ports: as `split_address` gives them; 0 leaves the choice to the kernel.
+        flag: by which the user chooses the address, for the error's text.
 
     Raises:
         ConfigurationError: no port is free, or the address is not one of this machine.
     """
-    return await _first_free(host, ports, _listening)
+    return await _first_free(host, ports, _listening, flag)
 
 
 async def bind_shared(host: str, ports: range, count: int) -> list[socket.socket]:
@@ -51,10 +52,10 @@ async def bind_shared(host: str, ports: range, count: int) -> list[socket.socket
             raise
         return sockets
 
-    return await _first_free(host, ports, sharing)
+    return await _first_free(host, ports, sharing, "--server_address")
 
 
-async def _first_free(host: str, ports: range, make: Callable[[socket.AddressFamily, str, int], T]) -> T:
+async def _first_free(host: str, ports: range, make: Callable[[socket.AddressFamily, str, int], T], flag: str) -> T:
     family, ip = await _resolve(host or "0.0.0.0")
     for port in ports:
         try:
@@ -63,7 +64,7 @@ async def _first_free(host: str, ports: range, make: Callable[[socket.AddressFam
             if error.errno != errno.EADDRINUSE:
                 raise ConfigurationError(f"port {port} on {ip}: {_problem(error)}") from error
     which = f"port {ports[0]} on {ip} is" if len(ports) == 1 else f"all ports {ports[0]}-{ports[-1]} on {ip} are"
-    raise ConfigurationError(f"{which} in use: choose another with --server_address")
+    raise ConfigurationError(f"{which} in use: choose another with {flag}")
 
 
 def _listening(family: socket.AddressFamily, ip: str, port: int, *, shared: bool = False) -> socket.socket:
