@@ -1,4 +1,4 @@
-"""The message of the vectors, built from the .proto file beside them."""
+"""A message with a field of each kind, built from the .proto file beside the tests."""
 
 from __future__ import annotations
 

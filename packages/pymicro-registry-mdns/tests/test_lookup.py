@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-import random
 import socket
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,28 +14,16 @@ from pymicro.errors import BackendUnavailable, Closed, ConfigurationError, Usage
 from pymicro.plugins import Build
 from pymicro.registry import Node, ServiceRecord
 from pymicro_registry_mdns import MdnsOptions, _network
-from pymicro_registry_mdns._interfaces import GROUP_4, PORT, Interface, asking_socket, speaking_socket
+from pymicro_registry_mdns._interfaces import GROUP_4, PORT, Interface, asking_socket
 from pymicro_registry_mdns._packets import Wire
 from pymicro_registry_mdns._registry import MdnsRegistry
 from pymicro_registry_mdns._responder import Responder
 
 LOOPBACK = Interface("lo", 1, "127.0.0.1")
-GO = json.loads((Path(__file__).parent / "data" / "go_vectors.json").read_text())["packets"]
-DOMAIN = f"d{random.randrange(10_000):04}"
-
-
-def packet_of_go(name: str) -> bytes:
-    """A packet of Go Micro, in a domain with a name of the same length that nobody else uses."""
-    return base64.b64decode(GO[name]).replace(b"\x05micro", b"\x05" + DOMAIN.encode())
 
 
 def id_of(node: Node) -> str:
     return node.id
-
-
-async def receive(sock: socket.socket) -> bytes:
-    async with asyncio.timeout(5):
-        return await asyncio.get_running_loop().sock_recv(sock, 65536)
 
 
 async def test_two_registries_find_each_other(open_registry: Any, record: Callable[..., ServiceRecord]) -> None:
@@ -89,33 +73,6 @@ async def test_one_node_in_two_registrations_goes_with_the_last(
         assert len(await other.get_service("greeter")) == 1
         await second.aclose()
         assert (await anext(snapshots)).services == ()
-
-
-async def test_go_can_ask_us(open_registry: Any) -> None:
-    """The very packet that a Go client sends is answered to where it came from."""
-    registry = await open_registry(domain=DOMAIN)
-    node = Node("greeter-vector", "127.0.0.1:9000", {"protocol": "mucp"})
-    await registry.register(ServiceRecord("greeter", "1.2.3", nodes=(node,)), ttl=30)
-    with asking_socket(LOOPBACK) as asker:
-        asker.sendto(packet_of_go("query_greeter"), (GROUP_4, PORT))
-        answer = Wire(DOMAIN, "vm").read_answer(await receive(asker))
-    assert answer is not None
-    assert [record.nodes for record in answer.nodes.values()] == [(node,)]
-
-
-async def test_we_can_ask_go(open_registry: Any) -> None:
-    """The very packet that a Go responder sends, twice as it does on one host, is one node."""
-    registry = await open_registry(domain=DOMAIN)
-    with speaking_socket(LOOPBACK) as responder:
-
-        def respond() -> None:
-            responder.settimeout(5)
-            _, asker = responder.recvfrom(65536)
-            for _ in range(2):
-                responder.sendto(packet_of_go("response_greeter"), asker)
-
-        (found,), _ = await asyncio.gather(registry.get_service("greeter"), asyncio.to_thread(respond))
-    assert [node.id for node in found.nodes] == ["greeter-id1"]
 
 
 async def test_noise_does_not_disturb(open_registry: Any, record: Callable[..., ServiceRecord]) -> None:

@@ -267,7 +267,7 @@ class _Wire(msgspec.Struct, omit_defaults=True):
 _encode = msgspec.json.Encoder().encode
 _encode_any = msgspec.json.Encoder(enc_hook=repr).encode
 _BASE_NAMES: Final = frozenset(Error.__annotations__)
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_decode = msgspec.json.Decoder(dict[str, Any] | None).decode
 _INT32: Final = 2**31
 
 
@@ -286,17 +286,17 @@ def _text(value: object) -> str:
 def from_wire(text: str, *, executed: Executed = "maybe") -> Error:
     """The error that `text` stands for. Never fails: what is no error object becomes the detail, with code 0.
 
-    Fields that were read before a fault keep their value, as go-micro's parser does.
+    Fields that were read before a fault keep their value, and null is nothing said, as in go-micro's parser.
     """
     try:
         fields = _decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return Error(text, executed=executed)
-    known = {key.lower(): value for key, value in fields.items()}
+    known = {key.lower(): value for key, value in (fields or {}).items() if value is not None}
     id, code, detail = known.get("id", ""), known.get("code", 0), known.get("detail", "")
     sound = isinstance(code, int) and not isinstance(code, bool) and -_INT32 <= code < _INT32
     if not (sound and isinstance(id, str) and isinstance(detail, str)):
-        return Error(text, id if isinstance(id, str) else "", code=code if sound else 0, executed=executed)
+        return from_code(code if sound else 0, text, id if isinstance(id, str) else "", executed=executed)
     return from_code(code, detail, id, executed=executed)
 
 

@@ -162,7 +162,7 @@ class Service:
         """Publish one event; returns when the broker has it.
 
         Args:
-            topic, event: where, and what; anything that the codec can write.
+            topic, event: where, and what; anything that the codec can write. `bytes` are the body as it is.
             key: events of one key keep their order where the broker declares it; None for no order.
             metadata: headers to send.
             content_type: of the body; None for the client's own.

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pymicro.codec import JsonRpcCodec
+from pymicro.codec import JsonCodec, JsonRpcCodec
 from pymicro.errors import BadRequest
 
 Messages = Callable[[str], Any]
@@ -89,3 +89,10 @@ def test_keys_of_maps(messages: Messages) -> None:
     assert b'"true":"yes"' in codec.encoder(cls)(message)
     with pytest.raises(BadRequest, match="by_truth"):
         codec.decoder(cls)(b'{"by_truth":{"maybe":"x"}}')
+
+
+def test_json_of_messages_of_older_go_micro_is_read(messages: Messages) -> None:
+    decode = JsonCodec().decoder
+    assert decode(messages("google.protobuf.StringValue"))(b'{"value":"hi"}\n').value == "hi"
+    message = decode(messages("vec.All"))(b'{"big_int":5,"color":2,"Kind":{"Name":"n"},"ts":{"seconds":1}}\n')
+    assert (message.big_int, message.color, message.name, message.ts.seconds) == (5, 2, "n", 1)

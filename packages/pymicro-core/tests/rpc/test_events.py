@@ -53,6 +53,18 @@ async def test_publish_and_subscribe(service: Make, inbox: Inbox) -> None:
         assert await inbox.until(2) == [(Order(1), "orders", "acme"), (Order(2), "orders", "acme")]
 
 
+async def test_bytes_are_the_body_as_it_is(service: Make, inbox: Inbox) -> None:
+    async def on_bytes(body: bytes) -> None:
+        inbox.add(body)
+
+    shop = service("shop")
+    shop.subscribe("orders", on_bytes)
+    async with shop, service("till") as till:
+        await till.publish("orders", b'{"id":1}')
+        await till.publisher("orders", bytes).publish(b"\xff")
+        assert sorted(await inbox.until(2), key=repr) == sorted([b'{"id":1}', b"\xff"], key=repr)
+
+
 async def test_a_queue_shares_and_a_broadcast_repeats(service: Make, inbox: Inbox) -> None:
     async def shared(order: Order) -> None:
         inbox.add("shared")

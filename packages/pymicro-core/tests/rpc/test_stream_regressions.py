@@ -110,6 +110,78 @@ async def test_an_upload_that_ended_before_it_was_begun_is_served(service: Make,
         assert (numbers.seen, numbers.done.is_set()) == ([0, 1, 2, 3, 4], True)
 
 
+class Store:
+    """Has work to do when an upload has ended."""
+
+    def __init__(self) -> None:
+        self.got: list[int] = []
+        self.received, self.let_go = asyncio.Event(), asyncio.Event()
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def put(self, numbers: AsyncIterator[int]) -> int:
+        try:
+            async for number in numbers:
+                self.got.append(number)
+            self.received.set()
+            await self.let_go.wait()
+        except asyncio.CancelledError:
+            self.ended.set_result("cancelled")
+            raise
+        self.ended.set_result("finished")
+        return len(self.got)
+
+    async def put_and_tell(self, numbers: AsyncIterator[int]) -> AsyncIterator[int]:
+        yield await self.put(numbers)
+
+
+@pytest.mark.parametrize("method", ["Put", "PutAndTell"])
+async def test_a_caller_that_ended_its_upload_and_left_lets_the_handler_finish(
+    service: Make, mesh: Any, method: str
+) -> None:
+    store = Store()
+    async with no_leaks(), service("store", store) as one:
+        async with raw(mesh, one) as socket:
+            await socket.send(message(f"Store.{method}"))
+            await socket.send(message(f"Store.{method}", b"1"))
+            await socket.send(message(f"Store.{method}", b"", Micro_Error="EOS"))
+            await asyncio.wait_for(store.received.wait(), 3)
+        for _ in range(20):
+            await asyncio.sleep(0)  # the server learns that the caller is gone
+        store.let_go.set()
+        assert await asyncio.wait_for(store.ended, 3) == "finished"
+        await until(lambda: not one.server.connections)
+
+
+@pytest.mark.parametrize("received", [True, False])
+async def test_a_caller_that_awaits_something_and_leaves_cancels_the_handler(
+    service: Make, mesh: Any, received: bool
+) -> None:
+    store = Store()
+    async with no_leaks(), service("store", store) as one:
+        async with raw(mesh, one) as socket:
+            await socket.send(message("Store.Put"))
+            await socket.send(message("Store.Put", b"1"))
+            await socket.send(message("Store.Put", b"", Micro_Error="EOS", Micro_Awaits="yes"))
+            if received:
+                await asyncio.wait_for(store.received.wait(), 3)
+        await until(lambda: not one.server.connections)
+        assert not store.ended.done() or store.ended.result() == "cancelled"
+
+
+async def test_a_caller_that_is_cancelled_after_its_upload_cancels_the_handler(service: Make) -> None:
+    store = Store()
+
+    async def upload() -> None:
+        await one.client.stub("store", Store).put(items(1, 2))
+
+    async with no_leaks(), service("store", store) as one:
+        uploading = asyncio.create_task(upload())
+        await asyncio.wait_for(store.received.wait(), 3)
+        uploading.cancel()
+        assert await asyncio.wait_for(store.ended, 3) == "cancelled"
+        await asyncio.wait([uploading])
+
+
 async def test_an_upload_that_broke_off_before_it_was_begun_is_cancelled(service: Make, mesh: Any) -> None:
     numbers = Numbers()
     async with no_leaks(), service("numbers", numbers) as one:

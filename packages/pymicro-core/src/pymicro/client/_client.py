@@ -18,7 +18,7 @@ from pymicro.client._failures import ID, Failures, failed, late, outcome_of, rel
 from pymicro.client._method import Method, Target, untyped
 from pymicro.client._options import ClientOptions
 from pymicro.client._outgoing import Outgoing, outgoing
-from pymicro.client._pool import Connection, Pool
+from pymicro.client._pool import Connection, Pool, numbered
 from pymicro.client._retry import Budget, delay, may_repeat
 from pymicro.client._stream import Outbound
 from pymicro.client._stub import blocking_stub, make_stub
@@ -353,6 +353,8 @@ class Client:
         body = method.encode(request.body, number)
         message = self._message(request, method, number, body)
         connection = pool.idle(node) or await pool.dial(node)
+        if connection.echoes:
+            message = numbered(message, number)
         try:
             call.sent = True
             await connection.socket.send(message)
@@ -366,6 +368,8 @@ class Client:
             pool.discard(connection)
         else:
             pool.release(connection)
+        if connection.echoes is None:
+            connection.echoes = "micro-endpoint" in lowered
         if "micro-error" in lowered:
             error = error_of(headers)
             if error is not None:

@@ -61,6 +61,8 @@ class Method:
         self._decode: Decode = inner.decoder(spec.response)
         self._codecs = codecs
         self._legacy: Method | None = None
+        #: go-micro answers a content type that it does not know with this text and no error: `server/rpc_codec.go`.
+        self._refusal = f"unsupported Content-Type: {content_type}".encode()
 
     def encode(self, body: Any, number: str) -> bytes:
         """The bytes of one request.
@@ -77,14 +79,15 @@ class Method:
         """The value of one response.
 
         Raises:
-            InternalServerError: the body does not fit the endpoint's type.
+            InternalServerError: the body does not fit the type, or the server does not know the content type.
         """
+        if body == self._refusal:
+            raise InternalServerError(body.decode(), "pymicro.client.codec")
         try:
             if self._envelope is not None:
                 body = self._envelope.unwrap_response(body)[1]
             return self._decode(body)
         except BadRequest as error:
-            # go-micro answers a content type that it does not know with a text, not with an error
             told = body[:500].decode("utf-8", "replace") if headers.get(names.CONTENT_TYPE) == "text/plain" else ""
             detail = told or f"the response of {self.spec.name} does not fit: {error.detail}"
             raise InternalServerError(detail, "pymicro.client.codec") from error

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 from pymicro.clock import Clock
+from pymicro.message import Message
+from pymicro.metadata import Headers
 from pymicro.record import Node
+from pymicro.rpc import names
 from pymicro.transport import Socket, Transport
 
 
@@ -18,14 +21,16 @@ class Connection:
         socket: open; carries one call at a time.
         address: of the node.
         expires: when it is too old to be used again, on the monotonic clock.
+        echoes: whether the peer repeats a request's headers in its reply, as go-micro's servers do; None: not known.
     """
 
-    __slots__ = ("address", "expires", "socket")
+    __slots__ = ("address", "echoes", "expires", "socket")
 
     def __init__(self, socket: Socket, address: str, expires: float) -> None:
         self.socket = socket
         self.address = address
         self.expires = expires
+        self.echoes: bool | None = None
 
 
 class Pool:
@@ -110,3 +115,14 @@ class Pool:
         self._idle.clear()
         if self._closing:
             await asyncio.wait(self._closing)
+
+
+def numbered(message: Message, number: str) -> Message:
+    """The message of a call as if it were a stream called `number`, of which it is the only message.
+
+    A go-micro server tells the requests of an HTTP connection apart by nothing but this header: without it, one that
+    arrives before the server has put the one before away is lost (`server/rpc_server.go`, `ServeConn`).
+    """
+    headers = message.headers
+    fields = (*headers.added, (names.STREAM, number))
+    return Message(headers.base.add(fields) if headers.base is not None else Headers(fields), message.body)

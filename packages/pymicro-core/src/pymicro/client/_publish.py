@@ -77,7 +77,8 @@ class Publishing:
 
     async def _send(self, request: Request) -> Response:
         local = request.local
-        body = self._encoder(request.headers[names.CONTENT_TYPE])(request.body)
+        encode = self._encoder(request.headers[names.CONTENT_TYPE])
+        body = request.body if isinstance(request.body, bytes) else encode(request.body)  # as Go's Frame is
         broker = await self._find(local["broker"])
         message = Message(request.headers, body)
         await broker.publish(request.endpoint, message, key=local["key"], timeout=local["timeout"])

@@ -15,6 +15,8 @@ from pymicro.rpc import Deadlines, Interrupt, error_of, is_end, names
 from pymicro.selector import Outcome, Pick
 from pymicro.transport import Socket
 
+_END = ((names.ERROR, names.END_OF_STREAM), (names.AWAITS, "yes"))
+
 
 class Outbound(AsyncIterator[Any]):
     """Iterates the responses of a stream that has a socket for itself.
@@ -89,7 +91,7 @@ class Outbound(AsyncIterator[Any]):
                 sent += 1
                 if sent % names.TURN == 0:
                     await asyncio.sleep(0)
-            await self._send(Message(self._headers.extend(((names.ERROR, names.END_OF_STREAM),)), b""))
+            await self._send(Message(self._headers.extend(_END), b""))
         finally:
             close = getattr(values, "aclose", None)
             if close is not None:

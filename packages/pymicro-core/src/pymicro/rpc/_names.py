@@ -19,6 +19,9 @@ EXECUTED: Final = "Micro-Executed"
 #: pymicro's own: name and fields of an error subclass that both sides may know.
 ERROR_TYPE: Final = "Micro-Error-Type"
 ERROR_FIELDS: Final = "Micro-Error-Fields"
+#: pymicro's own: `yes` says with a stream's end that the caller waits for what comes back, so its leaving is no end but
+#: a cancellation. Go Micro's clients close the connection with the end: their handlers have work to finish.
+AWAITS: Final = "Micro-Awaits"
 
 #: The text of `Micro-Error` that ends a stream without an error.
 END_OF_STREAM: Final = "EOS"

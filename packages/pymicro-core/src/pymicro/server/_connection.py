@@ -46,6 +46,7 @@ class Connection:
         self._interrupt: Interrupt | None = None
         self._inbound: Inbound | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._last = False
         socket.on_disconnect = self._caller_gone
 
     async def serve(self) -> None:
@@ -95,11 +96,13 @@ class Connection:
                 return sent and not server.draining
         server.stats.requests += 1
         server.in_flight += 1
+        if lowered.get("connection") == "close":
+            self._last = True
         try:
             sent = await self._dispatch(message, lowered)
         finally:
             server.request_done()
-        return sent and not server.draining and lowered.get("connection") != "close"
+        return sent and not server.draining and not self._last
 
     def _dispatch(self, message: Message, lowered: dict[str, str]) -> Coroutine[Any, Any, bool]:
         """What is to be done for the message; not a coroutine itself, which would cost each call another step."""
@@ -110,6 +113,7 @@ class Connection:
             binding, envelope, body = self._resolve(message, lowered)
         except errors.Error as error:
             self._server.stats.errors += 1
+            error.id = error.id or self._server.name
             return self._reply(None, message, error)
         if binding.endpoint.stream:
             return self._serve_stream(binding, message)
@@ -122,11 +126,7 @@ class Connection:
         known = server.routes.get(route)
         if known is not None and "micro-target" not in lowered:
             return known, None, message.body
-        content_type = lowered.get("content-type") or names.DEFAULT_CONTENT_TYPE
-        name = lowered.get("micro-endpoint") or names.lookup(lowered, "micro-endpoint")
-        name = name or names.lookup(lowered, "micro-method")
-        if not name or "micro-target" in lowered:
-            content_type = _legacy(content_type, lowered)
+        name, content_type = _asked(lowered)
         if not name:
             codec = server.codecs.get(content_type)
             if isinstance(codec, EnvelopeCodec):  # go-micro's oldest peers name the endpoint in the body only
@@ -152,7 +152,7 @@ class Connection:
             return False
         except Exception as error:
             return await self._reply(binding, message, self._failure(binding, error), envelope)
-        head = self._head(binding.head) if server.draining else binding.head
+        head = self._head(binding.head) if server.draining or self._last else binding.head
         try:
             await self._socket.send(Message(head, encoded))
         except (errors.ConnectionFailed, errors.Closed, errors.TooLarge) as error:
@@ -217,7 +217,7 @@ class Connection:
             return
         if self._inbound is not None and not self._inbound.ended:
             self._inbound.caller_gone(self._interrupt)
-        else:
+        elif self._inbound is None or not self._inbound.let_go:
             self._interrupt.fire("disconnect")
 
     def _failure(self, binding: Binding, error: Exception) -> errors.Error:
@@ -286,13 +286,13 @@ class Connection:
             return False
         except Exception as failed:  # the deadline passed, or a subscriber was cancelled from inside
             error = from_exception(failed, self._server.name, topic, self._server.logger)
-        return await self._reply(None, message, error)
+        return await self._reply(None, None, error)
 
     # replies
 
     def _head(self, head: Headers) -> Headers:
         """The headers of a reply. A socket carries one call at a time, so nothing has to be matched by id."""
-        return head.extend((_CLOSE,)) if self._server.draining else head
+        return head.extend((_CLOSE,)) if self._server.draining or self._last else head
 
     async def _reply(
         self,
@@ -303,18 +303,31 @@ class Connection:
         *,
         closing: bool = False,
     ) -> bool:
-        """Answer with an error, or with an empty body; whether it could be sent. `closing`: the last on the socket."""
+        """Answer with an error, or with an empty body; whether it could be sent. `closing`: the last on the socket.
+
+        An error stands in the envelope too, if there is one: Go's clients look there before they look at the headers.
+        """
         if error is not None:
             error = self._within_limits(error)
         fields = error_fields(error) if error is not None else ()
-        if closing and not self._server.draining:
-            fields = (*fields, _CLOSE)
-        head = (binding.head if binding else Headers()).extend(fields)
+        if closing:
+            self._last = True
+        head, codec = (binding.head, binding.envelope) if binding else self._unbound(message)
         body = b""
-        if binding is not None and binding.envelope is not None and error is not None:
+        if codec is not None and error is not None:
             text = errors.to_wire(error)
-            body = binding.envelope.wrap_response(Envelope(id=envelope.id if envelope else "", error=text), b"")
-        return await self._send(Message(self._head(head), body))
+            body = codec.wrap_response(Envelope(id=envelope.id if envelope else "", error=text), b"")
+        return await self._send(Message(self._head(head.extend(fields)), body))
+
+    def _unbound(self, message: Message | None) -> tuple[Headers, EnvelopeCodec | None]:
+        """The constant headers, and the envelope, of the answer to a message that no endpoint serves."""
+        if message is not None:
+            content_type = _asked(message.headers.lowered)[1]
+            with suppress(errors.BadRequest):  # no codec for it
+                codec = self._server.codecs.get(content_type)
+                if isinstance(codec, EnvelopeCodec):
+                    return Headers([(names.CONTENT_TYPE, content_type)]), codec
+        return Headers(), None
 
     def _within_limits(self, error: errors.Error) -> errors.Error:
         """The error itself, or where its headers would be refused one of the same class with less to say."""
@@ -339,6 +352,16 @@ class Connection:
 async def _awaited(work: Awaitable[T]) -> T:
     """Middleware that is a plain function may return any awaitable."""
     return await work
+
+
+def _asked(lowered: dict[str, str]) -> tuple[str, str]:
+    """The endpoint that the headers name, empty for none, and the content type that they mean."""
+    content_type = lowered.get("content-type") or names.DEFAULT_CONTENT_TYPE
+    name = lowered.get("micro-endpoint") or names.lookup(lowered, "micro-endpoint")
+    name = name or names.lookup(lowered, "micro-method")
+    if not name or "micro-target" in lowered:
+        content_type = _legacy(content_type, lowered)
+    return name, content_type
 
 
 def _legacy(content_type: str, lowered: dict[str, str]) -> str:

@@ -22,10 +22,12 @@ class Inbound(AsyncIterator[Any]):
     """Decodes one message after another until the caller ends the stream.
 
     A caller that says EOS and closes its connection ended the stream in good order: the handler still gets all that
-    was sent. One that closes without EOS went away: the handler is cancelled.
+    was sent, and finishes. go-micro's clients do no other (`client/rpc_stream.go`). One that closes without EOS went
+    away: the handler is cancelled. So is it when the caller said with EOS that it awaits something, as pymicro's do.
 
     Attributes:
         ended: whether the caller ended the stream.
+        let_go: whether it awaits nothing any more, so that its leaving is none of the handler's business.
     """
 
     def __init__(self, socket: Socket, decode: Decode) -> None:
@@ -36,6 +38,7 @@ class Inbound(AsyncIterator[Any]):
         self._gone: Interrupt | None = None
         self._collector: asyncio.Task[None] | None = None
         self.ended = False
+        self.let_go = False
 
     async def first(self, *, takes: bool) -> Any:
         """The one request of an endpoint that takes no stream; a caller that sends none ended the stream early."""
@@ -60,6 +63,7 @@ class Inbound(AsyncIterator[Any]):
         message = await self._next()
         if is_end(message.headers):
             self.ended = True
+            self.let_go = _lets_go(message)
             raise StopAsyncIteration
         error = error_of(message.headers)
         if error is not None:
@@ -96,7 +100,7 @@ class Inbound(AsyncIterator[Any]):
     async def _collect(self, interrupt: Interrupt) -> None:
         """Take what the socket still holds, which is bounded by `Limits.buffer`."""
         try:
-            while not (self._rest and is_end(self._rest[-1].headers)):
+            while not (self._rest and _lets_go(self._rest[-1])):
                 self._rest.append(await self._socket.recv())
         except ConnectionFailed:
             interrupt.fire("disconnect")
@@ -106,3 +110,7 @@ class Inbound(AsyncIterator[Any]):
         if self._collector is not None:
             self._collector.cancel()
             await asyncio.wait([self._collector])
+
+
+def _lets_go(message: Message) -> bool:
+    return is_end(message.headers) and not message.headers.lowered.get("micro-awaits")
