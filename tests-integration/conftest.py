@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,10 +13,21 @@ import pytest
 
 from pymicro import Service
 
-PROGRAMS = Path(__file__).parent / "programs"
+HERE = Path(__file__).parent
+PROGRAMS = HERE / "programs"
 
-#: Seconds after which something that should have come is missing.
-PATIENCE = 20.0
+sys.path.insert(0, str(HERE))  # the modules that tests here share stand beside this file
+
+import go_checklist  # noqa: E402 (needs the line before)
+import go_mesh  # noqa: E402
+import go_peers  # noqa: E402
+from processes import Program  # noqa: E402
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(go_peers, "go-peers")
+    config.pluginmanager.register(go_mesh, "go-mesh")
+    config.pluginmanager.register(go_checklist.Checklist(config), "go-checklist")
 
 
 @pytest.fixture
@@ -37,66 +47,6 @@ def environment(name: str) -> dict[str, str]:
         "MICRO_REGISTRY_MDNS_INTERFACES": "127.0.0.1",
         "MICRO_REGISTRY_MDNS_DOMAIN": f"t{uuid.uuid4().hex[:12]}",
     }
-
-
-class Program:
-    """A running process and what it has written.
-
-    Attributes:
-        pid: its process id.
-        printed: lines of stdout.
-        log: lines of stderr.
-    """
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.pid = process.pid
-        self.printed: list[str] = []
-        self.log: list[str] = []
-        self._process = process
-        self._news = asyncio.Condition()
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self._readers = [
-            asyncio.create_task(self._read(process.stdout, self.printed)),
-            asyncio.create_task(self._read(process.stderr, self.log)),
-        ]
-
-    async def _read(self, stream: asyncio.StreamReader, lines: list[str]) -> None:
-        while line := await stream.readline():
-            lines.append(line.decode().rstrip("\n"))
-            async with self._news:
-                self._news.notify_all()
-        async with self._news:
-            self._news.notify_all()
-
-    async def says(self, text: str, times: int = 1) -> str:
-        """The line with `text` in it, the so many-th one; fails when the program ends without it."""
-        async with asyncio.timeout(PATIENCE), self._news:
-            while len(found := [line for line in (*self.printed, *self.log) if text in line]) < times:
-                assert not all(reader.done() for reader in self._readers), "\n".join(self.log)
-                await self._news.wait()
-        return found[times - 1]
-
-    async def address(self) -> str:
-        """Where it listens, once it does."""
-        fields = (await self.says("service started")).split()
-        return next(field for field in fields if field.startswith("address=")).removeprefix("address=")
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal."""
-        self._process.send_signal(number)
-
-    async def ended(self) -> int:
-        """The exit status, once the process has ended by itself."""
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(*self._readers)
-            return await self._process.wait()
-
-    async def kill(self) -> None:
-        """End it now, if it has not ended."""
-        if self._process.returncode is None:
-            self._process.kill()
-        await self.ended()
 
 
 Start = Callable[..., Awaitable[Program]]
