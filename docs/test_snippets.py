@@ -46,15 +46,21 @@ def sessions() -> dict[tuple[str, str], str]:
 
 
 SESSIONS = sessions()
+#: Those with Go programs are run by `tests-integration/test_join_go_micro.py`.
+IN_PYTHON = [session for session in SESSIONS if not (ROOT / session[1] / "go.mod").exists()]
 
 
-@pytest.mark.parametrize("session", SESSIONS, ids="-".join)
+@pytest.mark.parametrize("session", IN_PYTHON, ids="-".join)
 def test_commands_print_what_the_page_says(session: tuple[str, str], tmp_path: Path) -> None:
     folder = ROOT if session[1] == "." else copied(ROOT / session[1], tmp_path)
-    environment = surroundings()
+    play(SESSIONS[session], folder, surroundings())
+
+
+def play(commands: str, folder: Path, environment: dict[str, str]) -> None:
+    """Run the commands of a session, and compare what they print."""
     with ExitStack() as stack:
         servers: list[ExitStack] = []
-        for command, printed in COMMAND.findall(SESSIONS[session]):
+        for command, printed in COMMAND.findall(commands):
             if command.endswith("&"):
                 servers.append(stack.enter_context(ExitStack()))
                 servers[-1].enter_context(server(command.removesuffix("&"), folder, environment))
