@@ -361,6 +361,14 @@ class TestLastWord:
                 await asyncio.sleep(0)
             assert await self.said(socket, reader, writer) == GOODBYE
 
+    async def test_not_behind_an_answer_that_said_it(self) -> None:
+        async with serving() as server:
+            socket, reader, writer = await server.connect()
+            writer.write(REQUEST)
+            await soon(socket.recv())
+            await socket.send(Message(Headers({"Connection": "close"}), b"pong"))
+            assert (await self.said(socket, reader, writer)).endswith(b"\r\n\r\npong")
+
     async def test_not_to_a_request_that_was_taken(self) -> None:
         async with serving() as server:
             socket, reader, writer = await server.connect()

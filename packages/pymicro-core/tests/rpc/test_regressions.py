@@ -514,3 +514,31 @@ async def test_a_subscriber_cancelled_from_inside_is_an_error_of_the_event(servi
     async with one, raw(mesh, one) as socket:
         error = error_of((await ask(socket, message("", b"1", Micro_Topic="odd"))).headers)
         assert isinstance(error, errors.InternalServerError)
+
+
+async def test_a_task_that_a_handler_leaves_behind_is_not_bound_by_the_deadline_of_the_call(service: Make) -> None:
+    clock = ManualClock()
+    go, asked, answer = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    tasks: list[asyncio.Task[Any]] = []
+
+    class Starter:
+        async def start(self) -> None:
+            tasks.append(asyncio.create_task(self.work()))
+
+        async def work(self) -> str:
+            await go.wait()
+            return await one.client.call("starter", "Starter.Slow", response=str)  # type: ignore[no-any-return]
+
+        async def slow(self) -> str:
+            asked.set()
+            await answer.wait()
+            return "done"
+
+    async with service("starter", Starter(), clock=clock) as one:
+        await one.client.call("starter", "Starter.Start", timeout=2)
+        await clock.advance(60)
+        go.set()
+        await asyncio.wait_for(asked.wait(), 5)
+        await clock.advance(5)
+        answer.set()
+        assert await asyncio.wait_for(tasks[0], 5) == "done"

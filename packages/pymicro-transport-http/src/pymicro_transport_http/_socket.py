@@ -114,6 +114,7 @@ class HttpSocket(asyncio.Protocol, Socket):
         self._lost = False
         self._finished = False
         self._sent = 0
+        self._lines = b""
         self._held = 0
         self._discarded = 0
         self._reading_paused = False
@@ -151,6 +152,7 @@ class HttpSocket(asyncio.Protocol, Socket):
             transport.write(b"%b%bContent-Length: %d\r\n\r\n" % (self._head, lines, size))
             transport.write(bytes(body))
         self._sent += 1
+        self._lines = lines
         if self._writing_paused:
             await self._writable()
 
@@ -239,6 +241,8 @@ class HttpSocket(asyncio.Protocol, Socket):
     def _at_rest_until_now(self, transport: asyncio.Transport) -> bool:
         """Whether the peer may be about to send another request, which shall not be lost without a word."""
         parser = self._parser
+        if b"Connection: close" in self._lines:  # it was told, and nothing may follow: RFC 9112, section 9.6
+            return False
         idle = self._serving and not self._lost and parser.fault is None and not transport.is_closing()
         return idle and not parser.streaming and parser.received == self._sent > 0
 

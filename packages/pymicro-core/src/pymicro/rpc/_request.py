@@ -22,7 +22,8 @@ class Request(msgspec.Struct, kw_only=True):
         headers: what travels with it. Middleware adds with `add_metadata`.
         content_type: selects the codec.
         stream: whether requests or responses are a stream.
-        deadline: when the call ends, on the component's monotonic clock; None for no end.
+        deadline: when the call ends, on the component's monotonic clock; None for no end, and on the server when the
+            handler has ended.
         peer: address of the other side; empty on the client until a node is chosen.
         node: on the client, the node of this attempt; None before one is chosen, and on the server.
         attempt: on the client, 1 for the first attempt.

@@ -46,6 +46,7 @@ class Connection:
         self._interrupt: Interrupt | None = None
         self._inbound: Inbound | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._served: Request | None = None
         self._last = False
         socket.on_disconnect = self._caller_gone
 
@@ -177,6 +178,7 @@ class Connection:
             peer=self._socket.remote,
         )
         current.set(request)
+        self._served = request
         return request
 
     async def _limited(self, start: Callable[..., Coroutine[Any, Any, T]], message: Message, *arguments: Any) -> T:
@@ -211,6 +213,9 @@ class Connection:
         finally:
             interrupt.stop()
             self._interrupt = None
+            if self._served is not None:
+                self._served.deadline = None  # tasks that the handler left behind may call on for as long as they like
+                self._served = None
 
     def _caller_gone(self) -> None:
         if self._interrupt is None:
