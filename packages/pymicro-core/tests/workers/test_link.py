@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import socket
@@ -147,9 +146,7 @@ class Worker:
 
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
-    logger = logging.getLogger("pymicro")
     with ExitStack() as stack:
-        stack.callback(logger.setLevel, logger.level)  # `run` sets up logging for the whole process
         yield Worker(monkeypatch, stack)
 
 
