@@ -18,7 +18,8 @@ from pymicro.errors import Closed, ConnectionFailed, Error, ProtocolViolation, T
 from pymicro.message import Message
 from pymicro.plugins import Limits
 from pymicro_transport_http import _protocol
-from pymicro_transport_http._channels import Channel, Channels
+from pymicro_transport_http._channel import Channel
+from pymicro_transport_http._channels import Channels
 from pymicro_transport_http._frames import FrameParser
 from pymicro_transport_http._protocol import Parser, RequestParser, ResponseParser
 from pymicro_transport_http._shared import _Handshake

@@ -17,7 +17,7 @@ from pymicro.plugins import Build, Limits
 from pymicro.record import Node
 from pymicro.transport import Socket
 from pymicro_testing.clock import ManualClock
-from pymicro_transport_http._channels import Channel
+from pymicro_transport_http._channel import Channel
 from pymicro_transport_http._options import HttpOptions
 from pymicro_transport_http._socket import HttpSocket
 from pymicro_transport_http._transport import HttpTransport

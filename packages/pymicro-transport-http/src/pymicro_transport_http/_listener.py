@@ -15,7 +15,8 @@ from pymicro.errors import Closed, ConnectionFailed
 from pymicro.plugins import Build
 from pymicro.plugins.toolkit import TLSContext, bind, join_address, log, split_address
 from pymicro.transport import Accept, Listener, Socket
-from pymicro_transport_http._channels import CLOSE_TIMEOUT, Channel, Channels
+from pymicro_transport_http._channel import Channel
+from pymicro_transport_http._channels import CLOSE_TIMEOUT, Channels
 from pymicro_transport_http._options import HttpOptions
 from pymicro_transport_http._protocol import RequestParser
 from pymicro_transport_http._socket import HttpSocket, address_of

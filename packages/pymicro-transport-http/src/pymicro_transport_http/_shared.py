@@ -10,7 +10,8 @@ from pymicro.clock import Clock
 from pymicro.errors import Closed
 from pymicro.metadata import Headers
 from pymicro.plugins import Limits
-from pymicro_transport_http._channels import CLOSE_TIMEOUT, Channel, Channels
+from pymicro_transport_http._channel import Channel
+from pymicro_transport_http._channels import CLOSE_TIMEOUT, Channels
 from pymicro_transport_http._protocol import CHANNELS, PROCESS, WINDOW, window_of
 from pymicro_transport_http._socket import address_of, as_transport, keep_alive
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket as _socket
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Protocol, cast
 
@@ -107,7 +106,6 @@ class HttpSocket(asyncio.Protocol, Socket):
         self._channels: Channels | None = None
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._on_disconnect: Callable[[], None] | None = None
         self._open = False
         self.connected = False
         self._closed = False
@@ -124,16 +122,6 @@ class HttpSocket(asyncio.Protocol, Socket):
         self._closers: list[_Waiter] = []
 
     # the contract
-
-    @property
-    def on_disconnect(self) -> Callable[[], None] | None:
-        return self._on_disconnect
-
-    @on_disconnect.setter
-    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
-        self._on_disconnect = callback
-        if callback is not None and self._lost and not self._closed:
-            self._loop.call_soon(self._notify)
 
     async def send(self, message: Message) -> None:
         body = message.body
@@ -384,11 +372,6 @@ class HttpSocket(asyncio.Protocol, Socket):
         self._parser.end()
         self._wake_all()
         self._notify()
-
-    def _notify(self) -> None:
-        callback, self._on_disconnect = self._on_disconnect, None
-        if callback is not None:
-            callback()
 
     def _wake_all(self) -> None:
         if self._receiver is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket as _socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,14 +32,27 @@ class Socket(ABC):
     remote: str = ""
     connected: bool = False
 
+    #: For implementations: the peer is gone or the socket broke; and this side closed it.
+    _lost: bool = False
+    _closed: bool = False
+    _on_disconnect: Callable[[], None] | None = None
+
     @property
-    @abstractmethod
     def on_disconnect(self) -> Callable[[], None] | None:
         """See the class."""
+        return self._on_disconnect
 
     @on_disconnect.setter
-    @abstractmethod
-    def on_disconnect(self, callback: Callable[[], None] | None) -> None: ...
+    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
+        self._on_disconnect = callback
+        if callback is not None and self._lost and not self._closed:
+            asyncio.get_running_loop().call_soon(self._notify)
+
+    def _notify(self) -> None:
+        """For implementations: call `on_disconnect`, unless that was done, or this side closed the socket."""
+        callback, self._on_disconnect = self._on_disconnect, None
+        if callback is not None and not self._closed:
+            callback()
 
     @abstractmethod
     async def send(self, message: Message) -> None:

@@ -8,7 +8,7 @@ import logging
 import socket as _socket
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextvars import copy_context
 
 from pymicro._internal.logs import log
@@ -62,19 +62,8 @@ class MemorySocket(Socket):
         self.connected = True
         self._closed = False
         self._lost = False
-        self._on_disconnect: Callable[[], None] | None = None
         self._receiver: asyncio.Future[None] | None = None
         self._sender: asyncio.Future[None] | None = None
-
-    @property
-    def on_disconnect(self) -> Callable[[], None] | None:
-        return self._on_disconnect
-
-    @on_disconnect.setter
-    def on_disconnect(self, callback: Callable[[], None] | None) -> None:
-        self._on_disconnect = callback
-        if callback is not None and self._lost and not self._closed:
-            asyncio.get_running_loop().call_soon(self._notify)
 
     async def send(self, message: Message) -> None:
         peer = self._check()
@@ -133,11 +122,6 @@ class MemorySocket(Socket):
         self._wake_all()
         if self._on_disconnect is not None and not self._closed:
             asyncio.get_running_loop().call_soon(self._notify)
-
-    def _notify(self) -> None:
-        callback, self._on_disconnect = self._on_disconnect, None
-        if callback is not None and not self._closed:
-            callback()
 
     def _wake_all(self) -> None:
         _wake(self._receiver)
