@@ -17,11 +17,11 @@ from pymicro import errors
 from pymicro.client._failures import ID, Failures, failed, late, outcome_of, relayed
 from pymicro.client._method import Method, Target, untyped
 from pymicro.client._options import ClientOptions
-from pymicro.client._outgoing import Outgoing, outgoing
-from pymicro.client._pool import Connection, Pool, numbered
+from pymicro.client._outgoing import Outgoing, numbered, outgoing
+from pymicro.client._pool import Connection, Pool
 from pymicro.client._retry import Budget, delay, may_repeat
 from pymicro.client._stream import Outbound
-from pymicro.client._stub import blocking_stub, make_stub
+from pymicro.client._stub import Blocking, make_stub
 from pymicro.clock import Clock
 from pymicro.codec import CodecTable
 from pymicro.message import Message
@@ -493,18 +493,3 @@ def _with_metadata(
         checked(metadata) if metadata else (),
     )
     return head.extend(pairs) if pairs else head
-
-
-class Blocking:
-    """A client for synchronous code. It works in threads without a running event loop."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-
-    def stub(self, service: str, interface: type[Any], **how: Any) -> Any:
-        """As `Client.stub`; the methods block, and streams are plain iterators.
-
-        Raises:
-            UsageError: at a call inside a running event loop, which it would block.
-        """
-        return blocking_stub(self._client, service, interface, how)

@@ -7,10 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pymicro.clock import Clock
-from pymicro.message import Message
-from pymicro.metadata import Headers
 from pymicro.record import Node
-from pymicro.rpc import names
 from pymicro.transport import Socket, Transport
 
 
@@ -115,14 +112,3 @@ class Pool:
         self._idle.clear()
         if self._closing:
             await asyncio.wait(self._closing)
-
-
-def numbered(message: Message, number: str) -> Message:
-    """The message of a call as if it were a stream called `number`, of which it is the only message.
-
-    A go-micro server tells the requests of an HTTP connection apart by nothing but this header: without it, one that
-    arrives before the server has put the one before away is lost (`server/rpc_server.go`, `ServeConn`).
-    """
-    headers = message.headers
-    fields = (*headers.added, (names.STREAM, number))
-    return Message(headers.base.add(fields) if headers.base is not None else Headers(fields), message.body)

@@ -217,14 +217,24 @@ def _refuse_in_loop() -> None:
 _portal = _Portal()
 
 
-def blocking_stub(client: Client, service: str, interface: type[Any], how: dict[str, Any]) -> Any:
-    """See `Blocking.stub`."""
-    name = how.pop("name", None)
-    target = Target(service=service, **how)
-    stub = Stub(f"{service} {_name_of(interface)}, blocking")
-    for spec in _specs(interface, name).values():
-        vars(stub)[spec.method] = _refused(spec) if spec.client_stream else _blocking(client, target, spec)
-    return stub
+class Blocking:
+    """A client for synchronous code. It works in threads without a running event loop."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def stub(self, service: str, interface: type[Any], **how: Any) -> Any:
+        """As `Client.stub`; the methods block, and streams are plain iterators.
+
+        Raises:
+            UsageError: at a call inside a running event loop, which it would block.
+        """
+        name = how.pop("name", None)
+        target = Target(service=service, **how)
+        stub = Stub(f"{service} {_name_of(interface)}, blocking")
+        for spec in _specs(interface, name).values():
+            vars(stub)[spec.method] = _refused(spec) if spec.client_stream else _blocking(self._client, target, spec)
+        return stub
 
 
 def _refused(spec: EndpointSpec) -> Callable[..., Any]:
