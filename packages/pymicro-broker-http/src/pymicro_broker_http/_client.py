@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from typing import Final
 from urllib.parse import urlencode
@@ -19,7 +18,7 @@ from pymicro.errors import (
     from_wire,
 )
 from pymicro.plugins import TLS, Build
-from pymicro.plugins.toolkit import TLSContext
+from pymicro.plugins.toolkit import TLSContext, connection_problem
 from pymicro.record import Node
 from pymicro_broker_http._faults import Full, Gone, Silent
 from pymicro_broker_http._wire import IF_IDLE, UNSUBSCRIBED
@@ -108,7 +107,7 @@ class Client:
         except aiohttp.ConnectionTimeoutError as error:
             raise DialFailed(f"no connection within {connect_timeout:.3g} s", node.address) from error
         except aiohttp.ClientConnectorError as error:
-            raise DialFailed(_problem(error.os_error), node.address) from error
+            raise DialFailed(connection_problem(error.os_error), node.address) from error
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             raise Disconnected(f"the connection ended: {error}", node.address) from error
         except (aiohttp.InvalidURL, ValueError) as error:
@@ -139,16 +138,3 @@ def _refusal(status: int, text: str, address: str) -> Exception:
     if status == 503:
         return Full(error.detail, address)
     return ProtocolViolation(f"status {status}: {error.detail[:200]}", address)
-
-
-def _problem(error: OSError) -> str:
-    """What a person should read about a failed connection."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the TLS certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS handshake failed: {error.reason or error}"
-    if isinstance(error, socket.gaierror):
-        return f"the host cannot be resolved: {error.strerror}"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    return f"no connection: {error.strerror or error}"

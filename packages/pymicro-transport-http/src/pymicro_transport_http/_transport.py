@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket as _socket
-import ssl
 import weakref
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar
 
 from pymicro.errors import Closed, ConfigurationError, DialFailed
 from pymicro.plugins import Build
-from pymicro.plugins.toolkit import TLSContext, join_address, split_address
+from pymicro.plugins.toolkit import TLSContext, connection_problem, join_address, split_address
 from pymicro.record import Node
 from pymicro.transport import Accept, Listener, Socket, Transport
 from pymicro_transport_http._channels import CLOSE_TIMEOUT
@@ -29,9 +28,6 @@ CHANNELS_VERSION: Final = "1"
 
 #: HTTP/2 is not offered: over it go-micro servers lose responses.
 _ALPN: Final = ("http/1.1",)
-
-#: What OpenSSL says when the other side answers a handshake with something else.
-_NOT_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE"})
 
 
 class HttpTransport(Transport):
@@ -80,7 +76,7 @@ class HttpTransport(Transport):
         except TimeoutError as error:
             raise DialFailed(f"no connection within {timeout:g} s", address) from error
         except OSError as error:
-            raise DialFailed(_problem(error), address) from error
+            raise DialFailed(connection_problem(error), address) from error
         if not self.is_open:
             await socket.aclose()
             raise Closed("the transport was closed")
@@ -154,18 +150,3 @@ def _target(address: str) -> tuple[str, int]:
     if not host or not ports[0] or len(ports) > 1 or not host.isprintable() or " " in host:
         raise DialFailed("not an address: write host:port", address)
     return host, ports[0]
-
-
-def _problem(error: OSError) -> str:
-    """What a person should read about a failed connection."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the TLS certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        if error.reason in _NOT_TLS:
-            return f"the peer does not speak TLS and this side does: configure both sides alike ({error.reason})"
-        return f"TLS handshake failed: {error.reason or error}"
-    if isinstance(error, _socket.gaierror):
-        return f"the host cannot be resolved: {error.strerror}"
-    if isinstance(error, ConnectionRefusedError):
-        return "connection refused"
-    return f"no connection: {error}"

@@ -5,6 +5,7 @@ from pymicro.plugins._options import option
 from pymicro.plugins.toolkit._address import advertised, join_address, split_address
 from pymicro.plugins.toolkit._bind import bind, bind_shared
 from pymicro.plugins.toolkit._component import Component
+from pymicro.plugins.toolkit._problem import connection_problem
 from pymicro.plugins.toolkit._tls import TLSContext
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "advertised",
     "bind",
     "bind_shared",
+    "connection_problem",
     "join_address",
     "log",
     "option",
