@@ -14,11 +14,11 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.wrappers_pb2 import StringValue
 
-from certificates import Authority
 from go_peers import GoProgram, StartGo, pattern
 from processes import PATIENCE
 from pymicro import Service, errors
 from pymicro_testing import ManualClock
+from pymicro_testing.certificates import Authority
 from recorder import Recorder
 
 MIB = 1024 * 1024
@@ -131,7 +131,7 @@ def address(service: Service) -> str:
 @pytest.mark.checklist(15)
 async def test_tls_for_go_clients(serve: Serve, start_go: StartGo, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    cert, key = authority.issue("127.0.0.1")
+    cert, key = authority.issue("go", "127.0.0.1")
     async with serve(MICRO_TLS_CERT=str(cert), MICRO_TLS_KEY=str(key)) as service:
         trusting = await start_go("client", f"-address={address(service)}", f"-ca={authority.ca}")
         assert await trusting.ask("greet") == {"event": "done", "number": 1, "good": 1, "bad": 0, "error": None}

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
-from certificates import Authority
 from go_peers import GoProgram, StartGo, pattern
 from pymicro import Service, errors
 from pymicro.record import Node, ServiceRecord
 from pymicro.registry import MemoryRegistry
+from pymicro_testing.certificates import Authority
 from recorder import Recorder
 
 MIB = 1024 * 1024
@@ -237,7 +237,7 @@ def big(size: int) -> dict[str, str]:
 @pytest.mark.checklist(15)
 async def test_a_go_server_with_tls(environment: dict[str, str], start_go: StartGo, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
-    cert, key = authority.issue("127.0.0.1")
+    cert, key = authority.issue("go", "127.0.0.1")
     server = await start_go("server", f"-cert={cert}", f"-key={key}")
     address = server.ready["address"]
     async with Service("caller", environ=environment | {"MICRO_TLS_CA": str(authority.ca)}) as trusting:
