@@ -243,6 +243,8 @@ def test_signals_are_the_supervisor_s_business(worker: Worker) -> None:
         assert settled(supervisor)["health"]["status"] == "ok"
         os.kill(os.getpid(), signal.SIGTERM)
         supervisor.hears("Leaving")
+        os.kill(os.getpid(), signal.SIGTERM)
+        settled(supervisor)
         end(supervisor, replaced=True)
 
     assert worker.run(script) == 0

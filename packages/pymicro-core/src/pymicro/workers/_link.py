@@ -58,6 +58,7 @@ class Link(Component):
         self._reader: asyncio.Task[None] | None = None
         self._listening: dict[int, Listener] = {}
         self._answer: asyncio.Future[tuple[Health, Statistics]] | None = None
+        self._leaving = False
         self._logger = logging.getLogger("pymicro.service")
 
     async def _open(self) -> None:
@@ -90,10 +91,16 @@ class Link(Component):
     def signals(self) -> dict[signal.Signals, Callable[[], None]]:
         """What signals mean to a worker: they are the supervisor's business, but one may be told to leave."""
         return {
-            signal.SIGTERM: lambda: self.tell(Leaving()),
+            signal.SIGTERM: self._leave,
             signal.SIGINT: lambda: None,
             signal.SIGHUP: lambda: None,
         }
+
+    def _leave(self) -> None:
+        """Say so once: an event loop may run a signal's handler twice, and users may press twice."""
+        if not self._leaving:
+            self._leaving = True
+            self.tell(Leaving())
 
     def request_stop(self) -> None:
         """Ask for the end of all workers."""
