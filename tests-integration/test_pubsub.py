@@ -84,6 +84,7 @@ async def test_a_publisher_goes_on_when_a_subscriber_was_killed(start: Any, publ
     survivor, victim = await started(start, 2)
     await publish(range(5))
     await done([survivor, victim], "saw", 10)
+    await done([survivor, victim], "did", 5)  # what it has and did not do dies with it
     victim.signal(signal.SIGKILL)
     await victim.ended()
     await publish(range(5, 30))
