@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from pymicro.errors import ConfigurationError
-from pymicro.plugins.toolkit import _address, advertised, join_address, split_address
+from pymicro.plugins.toolkit import _address, advertised, join_address, server_address, split_address
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
@@ -113,3 +113,27 @@ class TestAdvertised:
         assert ports == range(80, 81)
         with socket.socket() as probe:
             probe.bind((host, 0))
+
+
+class TestServer:
+    @pytest.mark.parametrize(
+        ("address", "host", "port"),
+        [
+            ("10.0.0.1:1234", "10.0.0.1", 1234),
+            ("10.0.0.1", "10.0.0.1", 2379),
+            ("etcd.example", "etcd.example", 2379),
+            ("[::1]:1234", "::1", 1234),
+            ("[::1]", "::1", 2379),
+        ],
+    )
+    def test_the_port_may_lack(self, address: str, host: str, port: int) -> None:
+        assert server_address(address, 2379, "etcd") == (host, port)
+
+    @pytest.mark.parametrize("address", ["", ":2379", "a:b", "::1", "http://etcd:2379", "etcd:1-3"])
+    def test_other_forms_are_refused(self, address: str) -> None:
+        with pytest.raises(ConfigurationError):
+            server_address(address, 2379, "etcd")
+
+    def test_the_error_says_whose_address_it_is(self) -> None:
+        with pytest.raises(ConfigurationError, match="etcd address 'http://etcd'"):
+            server_address("http://etcd", 2379, "etcd")

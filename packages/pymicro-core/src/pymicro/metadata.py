@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 #: Names that a message carries again and again, so that they are lowered and decoded once.
@@ -48,7 +48,9 @@ class Headers(Mapping[str, str]):
     def __init__(self, fields: Mapping[str, str] | Iterable[tuple[str, str]] = ()) -> None:
         self._base: Headers | None = None
         self._raw: dict[bytes, bytes] | None = None
-        self._fields = tuple(fields.items() if isinstance(fields, Mapping) else fields)
+        if type(fields) is dict or isinstance(fields, Mapping):  # the second question is slow
+            fields = fields.items()
+        self._fields = tuple(fields)
         self._index: dict[str, str] | None = None
         self.wire = None
 
@@ -148,6 +150,18 @@ class Headers(Mapping[str, str]):
             yield from self._base
         yield from (name for name, _ in self._fields)
 
+    def items(self) -> ItemsView[str, str]:
+        """Names as they are spelled, with their values."""
+        return _Items(self)
+
+    def _pairs(self) -> Iterable[tuple[str, str]]:
+        index = self._index_of()
+        if self._raw is None:
+            pairs = self._fields if self._base is None else (*self._base._pairs(), *self._fields)
+            if len(pairs) == len(index):  # no name is there twice
+                return pairs
+        return [(name, index[name.lower()]) for name in self]
+
     def __len__(self) -> int:
         return len(self._index_of())
 
@@ -162,6 +176,17 @@ class Headers(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"Headers({dict(self)!r})"
+
+
+class _Items(ItemsView[str, str]):
+    """Goes through the pairs; the general view looks up each name."""
+
+    def __init__(self, headers: Headers) -> None:
+        super().__init__(headers)
+        self._headers = headers
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._headers._pairs())
 
 
 EMPTY: Final = Headers()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import msgspec
 
@@ -74,9 +74,9 @@ class ServiceRecord(msgspec.Struct, frozen=True):
 def merge(records: Iterable[ServiceRecord]) -> tuple[ServiceRecord, ...]:
     """One record per name and version; nodes of one version are united, the last of one id wins."""
     merged: dict[tuple[str, str], ServiceRecord] = {}
+    nodes: dict[tuple[str, str], dict[str, Node]] = {}
     for record in records:
         key = (record.name, record.version)
-        known = merged.get(key)
-        nodes: Mapping[str, Node] = {node.id: node for node in (*(known.nodes if known else ()), *record.nodes)}
-        merged[key] = record.with_nodes(nodes.values())
-    return tuple(merged.values())
+        merged[key] = record
+        nodes.setdefault(key, {}).update((node.id, node) for node in record.nodes)
+    return tuple(record.with_nodes(nodes[key].values()) for key, record in merged.items())

@@ -301,7 +301,7 @@ class Service:
                 status = loop.run(self._run(main))
         except PymicroError as error:
             logging.getLogger("pymicro.service").debug("the program failed", exc_info=error)
-            complain(error)
+            complain(error, self.settings.advice(error))
             raise SystemExit(2 if isinstance(error, ConfigurationError) else 1) from None
         if status:
             raise SystemExit(status)

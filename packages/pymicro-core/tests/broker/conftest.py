@@ -64,9 +64,11 @@ class ScriptedBroker(MemoryBroker):
         if method in self.faults:
             raise self.faults[method]
 
-    async def publish(self, topic: str, message: Message, *, key: str | None = None, timeout: float) -> None:
+    async def publish(
+        self, topic: str, message: Message, *, key: str | None = None, keep: bool = False, timeout: float
+    ) -> None:
         self.fail("publish")
-        await super().publish(topic, message, key=key, timeout=timeout)
+        await super().publish(topic, message, key=key, keep=keep, timeout=timeout)
 
     async def consume(self, topic: str, *, queue: str = "", prefetch: int = 64, native: Any = None) -> Consumer:
         self.fail("consume")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 import random
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -563,3 +565,39 @@ async def test_nothing_is_lost_whatever_fails(
     assert handled | buried == sent
     assert max(deliveries.values()) <= 4
     assert clock.pending == 0
+
+
+async def test_what_was_handled_is_gone_at_once(broker: Any, clock: ManualClock) -> None:
+    """Its body may be large: it does not wait for the garbage collector."""
+    seen: list[weakref.ref[Delivery[Any]]] = []
+
+    async def handler(delivery: Delivery[Any]) -> None:
+        seen.append(weakref.ref(delivery))
+        if delivery.message.body == b"manual":
+            await delivery.ack()
+
+    gc.disable()
+    try:
+        async with Dispatcher(broker, "t", handler, clock=clock) as dispatcher:
+            for body in (b"1", b"manual", b"last"):
+                await publish(broker, body)
+                await settle()
+            assert (len(seen), dispatcher.in_flight) == (3, 0)
+            assert [ref() for ref in seen[:2]] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_the_drivers_object_is_made_when_somebody_asks_and_once() -> None:
+    made: list[object] = []
+
+    def make() -> object:
+        made.append(object())
+        return made[-1]
+
+    delivery: Delivery[Any] = Delivery(topic="t", message=Message(), make_native=make)
+    assert made == []
+    assert delivery.native is delivery.native
+    assert made == [delivery.native]
+    assert Delivery(topic="t", message=Message(), native=1).native == 1
+    assert Delivery(topic="t", message=Message()).native is None

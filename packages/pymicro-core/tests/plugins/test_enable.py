@@ -118,9 +118,9 @@ def test_two_modules_may_describe_one_implementation(host: Host) -> None:
 
 
 def test_one_name_may_be_of_two_kinds(host: Host) -> None:
-    enable(module("nats", described("nats"), described("nats", kind="broker", target="nats:Broker")))
+    enable(module("birds", described("pigeon"), described("pigeon", kind="broker", target="birds:Broker")))
 
-    assert host.find("broker", "nats").target == "nats:Broker"
+    assert host.find("broker", "pigeon").target == "birds:Broker"
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,10 @@ def test_an_unknown_name_helps(host: Host, site: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["etcd", "ectd", "ETCD"])
-def test_only_our_own_packages_are_worth_an_install_hint(host: Host, name: str) -> None:
+def test_only_our_own_packages_are_worth_an_install_hint(
+    host: Host, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [])  # as if nothing were installed
     with pytest.raises(UnknownPlugin, match=r"To install: pip install pymicro-registry-etcd$"):
         host.find("registry", name)
 

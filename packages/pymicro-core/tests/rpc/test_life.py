@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -15,7 +16,10 @@ from typing import Any
 import pytest
 
 from pymicro import Service, errors
+from pymicro.message import Message
+from pymicro.metadata import Headers
 from pymicro.registry import MemoryRegistry
+from pymicro.transport import Accept, Listener, MemoryTransport, Socket
 from pymicro_testing import no_leaks
 
 Make = Callable[..., Service]
@@ -183,7 +187,10 @@ def run(program: str, *, signals: list[float], timeout: float = 10) -> tuple[int
 SERVICE = """
 import asyncio, signal, sys, time
 from pymicro import Service
+from pymicro.message import Message
+from pymicro.metadata import Headers
 from pymicro.registry import MemoryRegistry
+from pymicro.transport import Accept, Listener, MemoryTransport, Socket
 sys.argv = ["program"]
 def make(registry="memory", **keywords):
     keywords |= {"environ": {}, "registry": registry, "transport": "memory", "broker": "memory", "drain_delay": 0}
@@ -367,3 +374,67 @@ def test_a_service_that_fails_to_open_is_opened_again() -> None:
     with pytest.raises(errors.BackendUnavailable):
         stub.say("x")
     assert stub.say("x") == "x"
+
+
+class Waiter:
+    def __init__(self) -> None:
+        self.asked, self.gate = asyncio.Event(), asyncio.Event()
+
+    async def wait(self, text: str) -> str:
+        self.asked.set()
+        await self.gate.wait()
+        return text
+
+
+class Unhurried(MemoryTransport):
+    """Its accepted sockets send refusals when they are let, as one does whose connection is busy."""
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.reached, self.gate = asyncio.Event(), asyncio.Event()
+
+    async def listen(self, address: str, accept: Accept, **keywords: Any) -> Listener:
+        async def unhurried(socket: Socket) -> None:
+            send = socket.send
+
+            async def later(message: Message) -> None:
+                if "micro-error" in message.headers:
+                    self.reached.set()
+                    await self.gate.wait()
+                await send(message)
+
+            socket.send = later  # type: ignore[method-assign]
+            await accept(socket)
+
+        return await super().listen(address, unhurried, **keywords)
+
+
+async def turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_stopping_waits_until_the_last_refusal_is_sent(mesh: Any) -> None:
+    waiter, slow = Waiter(), Unhurried(network=mesh.network)
+    names: Any = {"registry": "memory", "broker": "memory", "transport": lambda _: slow}
+    one = Service("waiter", environ={}, drain_delay=0, **names)
+    one.handle(waiter)
+    request = Message(Headers({"Micro-Endpoint": "Waiter.Wait", "Content-Type": "application/json"}), b'"x"')
+    async with asyncio.timeout(5), MemoryTransport(network=mesh.network) as caller:
+        await one.start()
+        assert one.server.node is not None
+        first, second = [await caller.dial(one.server.node, timeout=5) for _ in range(2)]
+        await first.send(request)
+        await waiter.asked.wait()
+        stop = asyncio.create_task(one.stop())
+        await until(lambda: one.server.draining)
+        await turns()  # with no delay it refuses soon
+        await second.send(request)
+        await slow.reached.wait()
+        waiter.gate.set()
+        assert json.loads((await first.recv()).body) == "x"
+        await turns()  # time to close, for one that does not wait
+        slow.gate.set()
+        refusal = errors.from_wire((await second.recv()).headers["Micro-Error"])
+        assert isinstance(refusal, errors.Unavailable)
+        await stop

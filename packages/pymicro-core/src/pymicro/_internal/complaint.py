@@ -12,9 +12,9 @@ from pymicro.errors import ConfigurationError, PymicroError
 _HERE = os.path.dirname(os.path.dirname(__file__))
 
 
-def complain(error: PymicroError) -> None:
-    """Write what is wrong to stderr."""
-    sys.stderr.write(f"error: {error}\n")
+def complain(error: PymicroError, advice: str = "") -> None:
+    """Write what is wrong to stderr, in one line if it is one."""
+    sys.stderr.write(f"error: {error} ({advice})\n" if advice else f"error: {error}\n")
 
 
 def install() -> None:

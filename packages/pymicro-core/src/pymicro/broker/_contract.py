@@ -72,13 +72,17 @@ class Broker(Component):
     capabilities: frozenset[Capability] = frozenset()
 
     @abstractmethod
-    async def publish(self, topic: str, message: Message, *, key: str | None = None, timeout: float) -> None:
+    async def publish(
+        self, topic: str, message: Message, *, key: str | None = None, keep: bool = False, timeout: float
+    ) -> None:
         """Publish one message; returns when the broker has it. Nobody needs to be subscribed.
 
         Args:
             topic: any text; a plugin maps what its backend cannot have in a name, or refuses it.
             message: headers and body; headers arrive as they are.
             key: messages of one key keep their order, where `ORDERED` is declared; None for no order.
+            keep: hold the message though nobody ever subscribed to the topic, where `AT_LEAST_ONCE` is declared, for
+                who asks for it with the plugin's `native` options or its queue. So are dead letters published.
             timeout: seconds for the whole of it.
 
         Raises:

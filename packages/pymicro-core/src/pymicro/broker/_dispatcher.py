@@ -31,7 +31,7 @@ from pymicro.broker._lanes import Lanes
 from pymicro.broker._retry import RetryPolicy
 from pymicro.broker._settling import Settler
 from pymicro.broker._types import Ack, Delivery, Reject, Retry, Settlement, bind
-from pymicro.broker._work import Fault, Leases, Work
+from pymicro.broker._work import DONE, Fault, Leases, Work
 from pymicro.clock import Clock, SystemClock, TimerHandle
 from pymicro.errors import Closed, ConnectionFailed, InvalidOption, UsageError
 from pymicro.plugins.toolkit import Component
@@ -40,6 +40,7 @@ Handler = Callable[[Any], Awaitable[None]]
 
 _FIRST_WAIT: Final = 0.1  # seconds before the broker is tried again
 _LONGEST_WAIT: Final = 5.0
+_ACK: Final = Ack()
 
 
 class Dispatcher(Component):
@@ -121,6 +122,8 @@ class Dispatcher(Component):
         self._room.set()
         self._idle = asyncio.Event()
         self._context = contextvars.Context()
+        self._loop: asyncio.AbstractEventLoop
+        self._name = f"handle {topic}"
         self._groups: set[asyncio.Task[None]] = set()
         self._receiver: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -174,13 +177,14 @@ class Dispatcher(Component):
     async def _open(self) -> None:
         # Handlers see the variables of who opened the dispatcher, and nothing of each other.
         self._context = contextvars.copy_context()
+        self._loop = asyncio.get_running_loop()
         try:
             await self._attach()
         except ConnectionFailed as error:
             if not error.transient:
                 raise
             self._fault.begin(error)
-        self._receiver = self._task(self._receive(), "receive")
+        self._receiver = self._task(self._receive(), f"receive {self._topic}")
         self._receiver.add_done_callback(lambda _: self._check_idle())
 
     async def _close(self) -> None:
@@ -216,9 +220,8 @@ class Dispatcher(Component):
             return False
         return True
 
-    def _task(self, coroutine: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
-        loop = asyncio.get_running_loop()
-        return loop.create_task(coroutine, name=f"{what} {self._topic}", context=self._context.copy())
+    def _task(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        return self._loop.create_task(coroutine, name=name, context=self._context.copy())
 
     # Receiving
 
@@ -231,7 +234,7 @@ class Dispatcher(Component):
         if self._keeper is not None:
             self._keeper.cancel()
         if consumer.lease is not None:
-            self._keeper = self._task(self._leases.keep(consumer, consumer.lease, self._held), "extend")
+            self._keeper = self._task(self._leases.keep(consumer, consumer.lease, self._held), f"extend {self._topic}")
         return consumer
 
     async def _receive(self) -> None:
@@ -273,6 +276,7 @@ class Dispatcher(Component):
 
     def _forget(self, work: Work) -> None:
         self._held.discard(work)
+        bind(work.delivery, DONE)
         if len(self._held) < self._prefetch:
             self._room.set()
 
@@ -285,7 +289,7 @@ class Dispatcher(Component):
 
     def _schedule(self) -> None:
         """Begin as many groups as there are slots for."""
-        if not (self.is_open and self._begin_pending):
+        if not (self._lanes.ready and self.is_open and self._begin_pending):
             return
         while self._running < self._concurrency and self._lanes.ready and self._enough():
             self._begin(self._lanes.take(self._size))
@@ -306,44 +310,46 @@ class Dispatcher(Component):
             self._timer.cancel()
             self._timer = None
         self._running += 1
-        task = self._task(self._run(group), "handle")
-        self._groups.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._groups.discard(task)
-        self._check_idle()
+        task = self._task(self._run(group), self._name)
+        if not task.done():  # where tasks begin eagerly, it may be
+            self._groups.add(task)
 
     async def _run(self, group: list[Work]) -> None:
-        alone = len(group) == 1
-        error = await self._call([work for work in group if self._worth_handling(work)])
-        self._running -= 1
-        if error is not None:
-            self._report(group, error)
-        settlements = [self._decide(work, error, alone) for work in group]
-        for work, settlement in zip(group, settlements, strict=True):
-            if not self._stays(work, settlement):
-                self._lanes.release(work)
-        self._schedule()
-        if alone:
-            await self._conclude(group[0], settlements[0])
-        else:
-            await asyncio.gather(*map(self._conclude, group, settlements))
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        try:
+            error = await self._call(task, group)
+            self._running -= 1
+            if error is not None:
+                self._report(group, error)
+            if len(group) == 1:  # most are, and each step costs
+                settlement = self._decide(group[0], error, True)
+                self._let_go(group[0], settlement)
+                self._schedule()
+                await self._conclude(group[0], settlement)
+            else:
+                settlements = [self._decide(work, error, False) for work in group]
+                for work, settlement in zip(group, settlements, strict=True):
+                    self._let_go(work, settlement)
+                self._schedule()
+                await asyncio.gather(*map(self._conclude, group, settlements))
+        finally:
+            self._groups.discard(task)
+            self._check_idle()
 
     def _worth_handling(self, work: Work) -> bool:
         return not work.lost and work.delivery.count <= self._policy.max_deliveries
 
-    async def _call(self, works: list[Work]) -> BaseException | None:
-        """The handler's error, or None. Raises only to end this dispatcher's own task."""
+    async def _call(self, task: asyncio.Task[Any], group: list[Work]) -> BaseException | None:
+        """The handler's error, or None. Raises only to end `task`, which is this dispatcher's own."""
+        works = group if len(group) == 1 and self._worth_handling(group[0]) else [*filter(self._worth_handling, group)]
         if not works:
             return None
-        task = asyncio.current_task()
-        assert task is not None
         for work in works:
             work.handling = task
-        deliveries = [work.delivery for work in works]
+        argument = [work.delivery for work in works] if self._batched else works[0].delivery
         try:
-            await self._handler(deliveries if self._batched else deliveries[0])
+            await self._handler(argument)
         except asyncio.CancelledError as error:
             if not self.is_open:
                 raise
@@ -353,7 +359,7 @@ class Dispatcher(Component):
         finally:
             for work in works:
                 work.handling = None
-            while self.is_open and task.cancelling():  # a lost lease ended the handler, not this task
+            while task.cancelling() and self.is_open:  # a lost lease ended the handler, not this task
                 task.uncancel()
         return None
 
@@ -373,7 +379,12 @@ class Dispatcher(Component):
         if error is None and self._manual:
             error = UsageError("the handler returned without settling the delivery")
             self._report([work], error)
-        return self._policy.decide(error, count, alone=alone) if error is not None else Ack()
+        return self._policy.decide(error, count, alone=alone) if error is not None else _ACK
+
+    def _let_go(self, work: Work, settlement: Settlement | None) -> None:
+        """Open the lane, unless the delivery is tried again in its place."""
+        if settlement is _ACK or not self._stays(work, settlement):
+            self._lanes.release(work)
 
     def _stays(self, work: Work, settlement: Settlement | None) -> bool:
         return isinstance(settlement, Retry) and not work.lost and self._settler.stays(work.delivery)

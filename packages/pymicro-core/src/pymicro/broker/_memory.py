@@ -24,7 +24,7 @@ import msgspec
 from pymicro.broker._contract import Broker, Consumer
 from pymicro.broker._types import Capability, Delivery, Retry, Settlement
 from pymicro.clock import Clock
-from pymicro.errors import BackendUnavailable, Closed, InvalidOption, TooLarge
+from pymicro.errors import BackendUnavailable, Closed, InvalidOption
 from pymicro.message import Message
 from pymicro.metadata import Headers
 from pymicro.plugins import Build
@@ -239,7 +239,7 @@ class MemoryConsumer(Consumer):
     def _hand_out(self, entry: _Entry) -> Delivery[Any]:
         entry.count += 1
         published = entry.published
-        delivery = Delivery[Any](
+        delivery: Delivery[Any] = Delivery(
             topic=self._topic, message=published.copy(), key=published.key, count=entry.count, native=None
         )
         self._unsettled[delivery] = entry
@@ -325,9 +325,11 @@ class MemoryBroker(Broker):
         self._consumers: list[MemoryConsumer] = []
         self._publishing: set[asyncio.Future[bool]] = set()
 
-    async def publish(self, topic: str, message: Message, *, key: str | None = None, timeout: float) -> None:
+    async def publish(
+        self, topic: str, message: Message, *, key: str | None = None, keep: bool = False, timeout: float
+    ) -> None:
         self.require_open()
-        self._check(message)
+        self._build.limits.check(message)
         admitted = self._topics.publish(topic, message, key)
         if admitted is None:
             return
@@ -340,14 +342,6 @@ class MemoryBroker(Broker):
             timer.cancel()
             self._publishing.discard(admitted)
             self._topics.admit(topic)
-
-    def _check(self, message: Message) -> None:
-        limits = self._build.limits
-        body = len(message.body)
-        if body > limits.message:
-            raise TooLarge(f"message of {body} bytes is over the limit of {limits.message}")
-        if message.size - body > limits.headers:
-            raise TooLarge(f"headers of {message.size - body} bytes are over the limit of {limits.headers}")
 
     async def consume(self, topic: str, *, queue: str = "", prefetch: int = 64, native: Any = None) -> Consumer:
         self.require_open()

@@ -56,7 +56,7 @@ class Settler:
         topic = self._policy.dead_topic(delivery.topic)
         if topic is not None:
             message = dead_letter(delivery, reject.reason)
-            await self._broker.publish(topic, message, key=delivery.key, timeout=self._timeout)
+            await self._broker.publish(topic, message, key=delivery.key, keep=True, timeout=self._timeout)
         log(
             self._logger,
             logging.ERROR,
@@ -71,20 +71,25 @@ class Settler:
 
     async def conclude(self, work: Work, settlement: Settlement) -> bool:
         """Tell the broker, come what may; faults are logged. False: it was not possible in time, and is lost."""
+        if isinstance(settlement, Ack):
+            try:
+                await work.consumer.settle(work.delivery, settlement)
+            except Exception as error:
+                self._telling.begin(error)  # the broker was not told, so it delivers the message again
+            else:
+                work.told = True
+                self._telling.end()
+            return True
         if isinstance(settlement, Retry):
             return await self._give_back(work, settlement.delay)
-        rejected = isinstance(settlement, Reject)
-        fault = self._burying if rejected else self._telling
         while True:
             try:
                 await self.finish(work, settlement)
             except Exception as error:
-                fault.begin(error)
+                self._burying.begin(error)
             else:
-                fault.end()
+                self._burying.end()
                 return True
-            if not rejected:
-                return True  # the broker was not told, so it delivers the message again
             delay = self._policy.delay_after(work.delivery.count)
             if self.redelivers:
                 return await self._give_back(work, delay)

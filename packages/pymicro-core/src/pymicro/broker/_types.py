@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
@@ -84,20 +85,36 @@ class Delivery(Generic[T]):
         key: the ordering key it was published with; None for none.
         count: how often it was delivered, this time included; 1 at first. It survives restarts of the consumer.
         native: the driver's own object, for what only that broker has.
+        make_native: makes it when somebody asks, where that is not for nothing.
     """
 
-    __slots__ = ("__weakref__", "_holder", "_value", "count", "key", "message", "native", "topic")
+    __slots__ = ("__weakref__", "_holder", "_make_native", "_native", "_value", "count", "key", "message", "topic")
 
     def __init__(
-        self, *, topic: str, message: Message, key: str | None = None, count: int = 1, native: Any = None
+        self,
+        *,
+        topic: str,
+        message: Message,
+        key: str | None = None,
+        count: int = 1,
+        native: Any = None,
+        make_native: Callable[[], Any] | None = None,
     ) -> None:
         self.topic = topic
         self.message = message
         self.key = key
         self.count = count
-        self.native = native
+        self._native = native
+        self._make_native = make_native
         self._value: T = _MISSING
         self._holder: Holder | None = None
+
+    @property
+    def native(self) -> Any:
+        """The driver's own object."""
+        if self._make_native is not None:
+            self._native, self._make_native = self._make_native(), None
+        return self._native
 
     @property
     def value(self) -> T:

@@ -93,6 +93,23 @@ class Work:
         self.settlement = None
 
 
+class _Done:
+    """See `DONE`."""
+
+    settled = True
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Nothing is left to tell."""
+
+    async def extend(self) -> None:
+        """Nothing is held."""
+
+
+#: Answers for a delivery that is no longer here. Its work would hold it in a circle, with the body, until the garbage
+#: collector comes by.
+DONE: Final = _Done()
+
+
 class Leases:
     """Extends what was lent for a time, as long as it is here."""
 

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Protocol
 import msgspec
 
 from pymicro.clock import Clock, SystemClock
-from pymicro.errors import UsageError
+from pymicro.errors import TooLarge, UsageError
+from pymicro.message import Message
 from pymicro.plugins._options import option
 
 
@@ -50,6 +51,19 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         int,
         option("What one socket buffers each way before its sender waits.", unit="bytes", ge=1, flag="max_buffer_size"),
     ] = 1024 * 1024
+
+    def check(self, message: Message) -> None:
+        """Refuse a message that is too large to be sent, or was received so.
+
+        Raises:
+            TooLarge: it says which limit the message is over.
+        """
+        body = len(message.body)
+        if body > self.message:
+            raise TooLarge(f"message of {body} bytes is over the limit of {self.message}")
+        headers = message.size - body
+        if headers > self.headers:
+            raise TooLarge(f"headers of {headers} bytes are over the limit of {self.headers}")
 
 
 class TLS(msgspec.Struct, frozen=True, kw_only=True):

@@ -49,6 +49,8 @@ class Registration(ABC):
 
         Raises:
             Closed: the registration was closed.
+            UsageError: the name, the version or the nodes are others, and the registry keeps to them.
+            ConfigurationError: see `Registry.register`.
         """
 
     @abstractmethod
@@ -87,6 +89,7 @@ class Registry(Component):
 
         Raises:
             BackendUnavailable: the registry cannot be asked, so nobody knows.
+            BackendRefused: the registry does not answer us: credentials, permissions, or more than it can tell.
         """
 
     @abstractmethod
@@ -95,6 +98,7 @@ class Registry(Component):
 
         Raises:
             BackendUnavailable: the registry cannot be asked.
+            BackendRefused: see `get_service`.
         """
 
     @abstractmethod
@@ -103,6 +107,6 @@ class Registry(Component):
 
         The iterator yields the full state first and again after each change. Changes that come faster than they are
         taken are conflated: the newest state is yielded, intermediate ones are not. While the registry cannot be
-        asked, one snapshot with `stale` and `error` is yielded and the last state kept; a fresh full state follows
-        when it is back. The iterator ends when the registry is closed.
+        asked, one snapshot with `stale` and `error` (`BackendUnavailable`, `BackendRefused`) is yielded and the last
+        state kept; a fresh full state follows when it is back. The iterator ends when the registry is closed.
         """

@@ -93,8 +93,7 @@ class Connection:
             refusal = server.refusal(message)
             if refusal is not None:
                 server.stats.errors += 1
-                sent = await self._reply(None, message, refusal)
-                return sent and not server.draining
+                return await self._refuse_one(message, refusal)
         server.stats.requests += 1
         server.in_flight += 1
         if lowered.get("connection") == "close":
@@ -104,6 +103,18 @@ class Connection:
         finally:
             server.request_done()
         return sent and not server.draining and not self._last
+
+    async def _refuse_one(self, message: Message, refusal: errors.Error) -> bool:
+        """Answer one request with `refusal`; whether the connection goes on."""
+        server = self._server
+        if not server.draining:
+            return await self._reply(None, message, refusal)
+        server.in_flight += 1  # who stops waits until the caller knows: it took the request, so it must say
+        try:
+            await self._reply(None, message, refusal)
+        finally:
+            server.request_done()
+        return False
 
     def _dispatch(self, message: Message, lowered: dict[str, str]) -> Coroutine[Any, Any, bool]:
         """What is to be done for the message; not a coroutine itself, which would cost each call another step."""
@@ -156,7 +167,10 @@ class Connection:
         head = self._head(binding.head) if server.draining or self._last else binding.head
         try:
             await self._socket.send(Message(head, encoded))
-        except (errors.ConnectionFailed, errors.Closed, errors.TooLarge) as error:
+        except errors.TooLarge as error:  # a transport may take less than the limit
+            refusal = errors.TooLarge(error.detail, executed="maybe")
+            return await self._reply(binding, message, self._failure(binding, refusal), envelope)
+        except (errors.ConnectionFailed, errors.Closed) as error:
             return self._unsent(error)
         return True
 

@@ -74,7 +74,8 @@ class Presence:
         self._failing = {}
         for name, probe in self._probes.items():
             try:
-                await asyncio.wait_for(probe(), self._options.register_interval)
+                async with asyncio.timeout(self._options.register_interval):
+                    await probe()
             except Exception as error:
                 self._failing[name] = f"{type(error).__name__}: {error}"
         if self._failing:

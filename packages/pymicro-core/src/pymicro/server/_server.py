@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from pymicro import errors
+from pymicro._internal.backoff import backoff
 from pymicro._internal.logs import log
 from pymicro.broker import Broker
 from pymicro.clock import Clock, SystemClock
@@ -31,6 +32,9 @@ from pymicro.server._threads import Threads
 from pymicro.transport import Listener, Socket, Transport
 
 _MAX_ROUTES: Final = 1024
+
+_FIRST_WAIT: Final = 0.1  # seconds before the transport's server is tried again
+_LONGEST_WAIT: Final = 2.0
 
 Probe = Callable[[], Awaitable[object]]
 State = Literal["stopped", "serving", "draining", "refusing"]
@@ -232,12 +236,24 @@ class Server:
         await self._presence.start()
 
     async def listen(self, sock: _socket.socket | None = None) -> Listener:
-        """Accept connections on a socket that is listening, which it then owns; None: at `--server_address`."""
+        """Accept connections on a socket that is listening, which it then owns; None: at `--server_address`.
+
+        A transport that works through a server waits for it, and says so once.
+        """
         if self._transport is None:
             raise errors.UsageError("listen() comes after the server started")
-        listener = await self._transport.listen(self.options.address, self._accept, sock=sock)
-        self._listeners.add(listener)
-        return listener
+        failures = 0
+        while True:
+            try:
+                listener = await self._transport.listen(self.options.address, self._accept, sock=sock)
+            except errors.BackendUnavailable as error:
+                if not failures:
+                    log(self.logger, logging.WARNING, "waiting for the transport", service=self.name, error=str(error))
+                failures += 1
+                await self.clock.sleep(backoff(failures, first=_FIRST_WAIT, longest=_LONGEST_WAIT))
+            else:
+                self._listeners.add(listener)
+                return listener
 
     def _describe(self, parts: Parts, address: str) -> Node:
         own = {
@@ -338,15 +354,15 @@ class Server:
             self._gone = None
 
     async def _wait_idle(self, seconds: float) -> None:
-        if not self.in_flight:
-            return
-        self._idle = idle = asyncio.get_running_loop().create_future()
-        timer = self.clock.call_later(seconds, _release, idle)
-        try:
-            await idle
-        finally:
-            timer.cancel()
-            self._idle = None
+        over = self.clock.monotonic() + seconds
+        while self.in_flight and (left := over - self.clock.monotonic()) > 0:  # one may have come with the last answer
+            self._idle = idle = asyncio.get_running_loop().create_future()
+            timer = self.clock.call_later(left, _release, idle)
+            try:
+                await idle
+            finally:
+                timer.cancel()
+                self._idle = None
         if self.in_flight:
             log(self.logger, logging.WARNING, "requests cut off", service=self.name, in_flight=self.in_flight)
 

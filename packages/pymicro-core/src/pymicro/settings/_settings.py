@@ -18,6 +18,7 @@ from pymicro.settings._argv import HelpRequested, flag_name, parse
 from pymicro.settings._choices import Choice, Mentions, addresses, choose, mentioned_plugin, mentions, unchosen_plugin
 from pymicro.settings._help import help_text
 from pymicro.settings._layers import Layer, environment_layer, flag_layer, keyword_layer, settle
+from pymicro.settings._refusal import advice
 from pymicro.settings._table import (
     CHOSEN,
     Group,
@@ -67,6 +68,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def provenance(self) -> list[str]:
         """What was chosen and what was given, one line each with its source; secrets are masked."""
         return list(self.sources)
+
+    def advice(self, error: BaseException) -> str:
+        """Which backend refused, and the flags that say who asks it; empty for errors that are no refusal."""
+        return advice(error, self.choices.values())
 
     @classmethod
     def resolve(

@@ -147,4 +147,6 @@ class Transport(Component):
 
         Raises:
             ConfigurationError: the address is malformed, in use, or not ours.
+            BackendUnavailable: a transport behind a server: it cannot be reached.
+            BackendRefused: a transport behind a server: credentials or permissions.
         """

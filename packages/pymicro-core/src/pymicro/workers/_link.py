@@ -156,7 +156,8 @@ class Link(Component):
             self._answer = asyncio.get_running_loop().create_future()
             self.tell(Question())
         try:
-            return await asyncio.wait_for(asyncio.shield(self._answer), _PATIENCE)
+            async with asyncio.timeout(_PATIENCE):
+                return await asyncio.shield(self._answer)
         except TimeoutError:
             own = await self._server.health()
             reasons = {**own.reasons, "supervisor": "does not answer"}

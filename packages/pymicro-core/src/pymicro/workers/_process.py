@@ -199,7 +199,8 @@ class Worker:
             self._report = asyncio.get_running_loop().create_future()
             self.tell(Inquiry())
         try:
-            return await asyncio.wait_for(asyncio.shield(self._report), _PATIENCE)
+            async with asyncio.timeout(_PATIENCE):
+                return await asyncio.shield(self._report)
         except TimeoutError:
             return "does not answer"
 

@@ -56,6 +56,28 @@ def _port(text: str, address: str) -> int:
     return int(text)
 
 
+def server_address(address: str, port: int, server: str) -> tuple[str, int]:
+    """Host and port of `host`, `host:port`, `[v6]` or `[v6]:port`.
+
+    Args:
+        address: where a server listens.
+        port: the one of an address that has none.
+        server: what kind of server it is, for errors.
+
+    Raises:
+        ConfigurationError: the text has another form.
+    """
+    if "://" in address:
+        raise ConfigurationError(
+            f"{server} address {address!r}: write host:port, and turn TLS on with --tls_secure or --tls_ca"
+        )
+    bare = ":" not in address or address.endswith("]")
+    host, ports = split_address(f"{address}:{port}" if bare else address)
+    if not host or len(ports) != 1:
+        raise ConfigurationError(f"{server} address {address!r}: write host:port")
+    return host, ports[0]
+
+
 def join_address(host: str, port: int) -> str:
     """`host:port`, with brackets round an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
