@@ -54,8 +54,10 @@ class SoundBroker(Broker):
     def __init__(self, build: Build, topics: MemoryTopics) -> None:
         self.inner = MemoryBroker(None, build, topics=topics)
 
-    async def publish(self, topic: str, message: Message, *, key: str | None = None, timeout: float) -> None:
-        await self.inner.publish(topic, message, key=key, timeout=timeout)
+    async def publish(
+        self, topic: str, message: Message, *, key: str | None = None, keep: bool = False, timeout: float
+    ) -> None:
+        await self.inner.publish(topic, message, key=key, keep=keep, timeout=timeout)
 
     async def consume(self, topic: str, *, queue: str = "", prefetch: int = 64, native: Any = None) -> Consumer:
         return self.consumer(await self.inner.consume(topic, queue=queue, prefetch=prefetch, native=native))
@@ -72,25 +74,31 @@ class Loses(SoundBroker):
         super().__init__(build, topics)
         self.count = itertools.count(1)
 
-    async def publish(self, topic: str, message: Message, *, key: str | None = None, timeout: float) -> None:
+    async def publish(
+        self, topic: str, message: Message, *, key: str | None = None, keep: bool = False, timeout: float
+    ) -> None:
         if next(self.count) % 50:
-            await super().publish(topic, message, key=key, timeout=timeout)
+            await super().publish(topic, message, key=key, keep=keep, timeout=timeout)
 
 
 class Duplicates(Loses):
-    async def publish(self, topic: str, message: Message, *, key: str | None = None, timeout: float) -> None:
+    async def publish(
+        self, topic: str, message: Message, *, key: str | None = None, keep: bool = False, timeout: float
+    ) -> None:
         for _ in range(1 if next(self.count) % 10 else 2):
-            await self.inner.publish(topic, message, key=key, timeout=timeout)
+            await self.inner.publish(topic, message, key=key, keep=keep, timeout=timeout)
 
 
 class Reorders(Loses):
     held: Message | None = None
 
-    async def publish(self, topic: str, message: Message, *, key: str | None = None, timeout: float) -> None:
+    async def publish(
+        self, topic: str, message: Message, *, key: str | None = None, keep: bool = False, timeout: float
+    ) -> None:
         if key == "odd" and next(self.count) % 50 == 0:
             self.held = message
             return
-        await self.inner.publish(topic, message, key=key, timeout=timeout)
+        await self.inner.publish(topic, message, key=key, keep=keep, timeout=timeout)
         if self.held is not None and key == "odd":
             held, self.held = self.held, None
             await self.inner.publish(topic, held, key=key, timeout=timeout)
@@ -118,12 +126,16 @@ class MatchesWildcards(SoundBroker):
 
 
 class DropsKeys(SoundBroker):
-    async def publish(self, topic: str, message: Message, *, key: str | None = None, timeout: float) -> None:
-        await super().publish(topic, message, timeout=timeout)
+    async def publish(
+        self, topic: str, message: Message, *, key: str | None = None, keep: bool = False, timeout: float
+    ) -> None:
+        await super().publish(topic, message, keep=keep, timeout=timeout)
 
 
 class MangleHeaders(SoundBroker):
-    async def publish(self, topic: str, message: Message, *, key: str | None = None, timeout: float) -> None:
+    async def publish(
+        self, topic: str, message: Message, *, key: str | None = None, keep: bool = False, timeout: float
+    ) -> None:
         plain = {name: value.encode("ascii", "replace").decode() for name, value in message.headers.items()}
         await super().publish(topic, Message(Headers(plain), message.body), key=key, timeout=timeout)
 

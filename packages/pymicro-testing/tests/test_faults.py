@@ -198,3 +198,27 @@ async def test_leaving_it_ends_everything(echo: Echo) -> None:
 async def test_it_has_no_address_before_it_is_entered() -> None:
     with pytest.raises(RuntimeError, match="async with"):
         _ = FaultProxy("127.0.0.1:1").address
+
+
+async def test_it_garbles_what_the_server_says(echo: Echo) -> None:
+    async with no_leaks(), FaultProxy(echo.address) as proxy:
+        proxy.garble(after=6, size=4)
+        proxy.chunk = 4  # the wrong bytes are those of two pieces
+        reader, writer = await connect(proxy, b"0123456789abcdef")
+        assert await reader.readexactly(16) == b"012345" + bytes(byte ^ 0xFF for byte in b"6789") + b"abcdef"
+        writer.write(b"sound")
+        assert await reader.readexactly(5) == b"sound"
+        writer.close()
+
+
+async def test_it_garbles_what_clients_say(echo: Echo) -> None:
+    async with no_leaks(), FaultProxy(echo.address) as proxy:
+        proxy.garble(to_client=False)
+        reader, writer = await connect(proxy, b"aa")
+        # The server got the wrong byte and sent it back as it was.
+        assert await reader.readexactly(2) == b"\x9ea"
+        proxy.garble(after=1, size=1, to_client=False)
+        proxy.garble(after=1, size=1)
+        writer.write(b"bbb")
+        assert await reader.readexactly(3) == b"bbb", "inverted twice"
+        writer.close()

@@ -23,5 +23,10 @@ def test_the_programs_of_the_readme_run(pytester: pytest.Pytester) -> None:
     result.assert_outcomes(passed=3)
 
 
+def test_the_program_with_a_server_runs(pytester: pytest.Pytester, redis_server: object) -> None:
+    pytester.path.joinpath("test_backend.py").write_text(programs()["test_backend.py"])
+    pytester.runpytest_subprocess("--asyncio-mode=auto", "-W", "ignore").assert_outcomes(passed=1)
+
+
 def test_a_users_first_test_has_ten_lines_at_most() -> None:
     assert len(programs()["test_greeter.py"].splitlines()) <= 10

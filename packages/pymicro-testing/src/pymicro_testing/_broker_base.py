@@ -28,16 +28,19 @@ class BrokerBase(Conformance[Broker]):
 
     @asynccontextmanager
     async def consuming(
-        self, broker: Broker, topic: str, *, queue: str = "", prefetch: int = 64
+        self, broker: Broker, topic: str, *, queue: str = "", prefetch: int = 64, native: Any = None
     ) -> AsyncIterator[Consumer]:
         """A consumer that is closed at the end."""
-        async with aclosing(await self.within(broker.consume(topic, queue=queue, prefetch=prefetch))) as consumer:
+        consume = broker.consume(topic, queue=queue, prefetch=prefetch, native=native)
+        async with aclosing(await self.within(consume)) as consumer:
             yield consumer
 
-    async def publish(self, broker: Broker, topic: str, *bodies: str, key: str | None = None) -> None:
+    async def publish(
+        self, broker: Broker, topic: str, *bodies: str, key: str | None = None, keep: bool = False
+    ) -> None:
         """Publish texts one after the other."""
         for body in bodies:
-            await self.within(broker.publish(topic, text(body), key=key, timeout=self.patience))
+            await self.within(broker.publish(topic, text(body), key=key, keep=keep, timeout=self.patience))
 
     async def receive(self, consumer: Consumer, count: int) -> list[Delivery[Any]]:
         """`count` deliveries; they stay unsettled."""
@@ -56,6 +59,22 @@ class BrokerBase(Conformance[Broker]):
                 bodies.append(body_of(delivery))
                 await self.within(consumer.settle(delivery, Ack()))
         return bodies
+
+    async def take_together(self, bodies: list[str], count: int, *consumers: Consumer) -> None:
+        """Take from all consumers at the same time until there are `count` bodies."""
+
+        async def take_on(consumer: Consumer) -> None:
+            while len(bodies) < count:
+                bodies.extend(await self.take(consumer, 1))
+
+        taking = [asyncio.create_task(take_on(consumer)) for consumer in consumers]
+        try:
+            done, _ = await asyncio.wait(taking, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in taking:
+                await self.cancelled(task)
 
     async def nothing(self, *consumers: Consumer) -> None:
         """Fail if any of the consumers is handed something within `quiet` seconds."""

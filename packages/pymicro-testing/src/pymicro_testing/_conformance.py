@@ -66,9 +66,9 @@ class Conformance(Guarded, Generic[ComponentT]):
         return msgspec.structs.replace(build, **changes)
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[ComponentT]:
-        """One open component; nothing may be left when it was closed."""
-        async with no_leaks(grace=self.patience), self.make(self.build()) as component:
+    async def opened(self, **changes: Any) -> AsyncIterator[ComponentT]:
+        """One open component, its build changed by `changes`; nothing may be left when it was closed."""
+        async with no_leaks(grace=self.patience), self.make(self.build(**changes)) as component:
             yield component
 
     @asynccontextmanager

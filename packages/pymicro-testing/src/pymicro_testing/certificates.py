@@ -27,7 +27,7 @@ class Authority:
 
     def __init__(self, folder: Path, name: str = "trusted") -> None:
         self._folder = folder
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
         self.ca = str(folder / f"{name}-ca.pem")
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
@@ -44,12 +44,16 @@ class Authority:
 
         Args:
             stem: the subject, and what the files are called after.
-            hosts: the subject alternative names.
+            hosts: the subject alternative names; a client needs none.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, stem)])
-        names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
-        certificate = self._builder(subject, key).add_extension(names, critical=False).sign(self._key, hashes.SHA256())
+        # Not a common name: etcd takes that of a client for its user name, and refuses it at its gateway.
+        subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, stem)])
+        builder = self._builder(subject, key)
+        if hosts:
+            names = x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+            builder = builder.add_extension(names, critical=False)
+        certificate = builder.sign(self._key, hashes.SHA256())
         cert_path, key_path = self._folder / f"{stem}.pem", self._folder / f"{stem}-key.pem"
         cert_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8

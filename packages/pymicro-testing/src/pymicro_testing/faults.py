@@ -53,7 +53,7 @@ class Server(ABC):
 
 
 class FaultProxy(Server):
-    """Stands between clients and a server, and delays, throttles, cuts, stalls or refuses, whatever it is told.
+    """Stands between clients and a server, and delays, throttles, garbles, cuts, stalls or refuses, as it is told.
 
     Connect to `address` instead of to the target. It may be told something else at any time; that holds for
     connections that exist, too. It is a `Server`, so conformance cases can use it for outages of its target.
@@ -78,6 +78,7 @@ class FaultProxy(Server):
         self._forwarding = asyncio.Event()
         self._allowance: int | None = None
         self._reset = True
+        self._garbage: dict[bool, _Garbage] = {}
         self._connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
         self._listener: asyncio.Server | None = None
         self._bound: socket.socket | None = None
@@ -147,6 +148,16 @@ class FaultProxy(Server):
                     _end(writer, reset)
                 task.cancel()
 
+    def garble(self, *, after: int = 0, size: int = 1, to_client: bool = True) -> None:
+        """Forward bytes that are not those that came, as a faulty peer or memory makes them; TCP would not notice.
+
+        Args:
+            after: how many more bytes of that direction, those of all connections together, are forwarded as they are.
+            size: how many bytes are then inverted, each of its bits; what follows them is as it was again.
+            to_client: in what the server says; False: in what clients say.
+        """
+        self._garbage[to_client] = _Garbage(after, size)
+
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers = [writer]
         task = asyncio.get_running_loop().create_task(self._serve(reader, writers), name="fault proxy connection")
@@ -159,18 +170,20 @@ class FaultProxy(Server):
             other_reader, other_writer = await asyncio.open_connection(*self._target)
             writers.append(other_writer)
             async with asyncio.TaskGroup() as pumps:
-                pumps.create_task(self._pump(reader, other_writer))
-                pumps.create_task(self._pump(other_reader, writers[0]))
+                pumps.create_task(self._pump(reader, other_writer, to_client=False))
+                pumps.create_task(self._pump(other_reader, writers[0], to_client=True))
         except* OSError:
             pass  # either side went away, or the target refused: the other side is closed below
         finally:
             for writer in writers:
                 writer.close()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, to_client: bool) -> None:
         while data := await reader.read(self._piece()):
             await asyncio.sleep(self.delay + (len(data) / self.rate if self.rate else 0.0))
             await self._forwarding.wait()
+            if to_client in self._garbage:
+                data = self._garbage[to_client].spoil(data)
             writer.write(data[: self._allowance])
             await writer.drain()
             self._count(len(data))
@@ -185,6 +198,22 @@ class FaultProxy(Server):
             self._allowance -= size
             if self._allowance <= 0:
                 self.cut(reset=self._reset)
+
+
+class _Garbage:
+    """Which bytes to invert: `size` of them, when `after` others went by."""
+
+    def __init__(self, after: int, size: int) -> None:
+        self._after = after
+        self._size = size
+
+    def spoil(self, data: bytes) -> bytes:
+        """The same number of bytes; counts them."""
+        begin = min(self._after, len(data))
+        end = min(begin + self._size, len(data))
+        self._after -= begin
+        self._size -= end - begin
+        return data[:begin] + bytes(byte ^ 0xFF for byte in data[begin:end]) + data[end:]
 
 
 def _bind(port: int) -> socket.socket:

@@ -140,6 +140,8 @@ class _Recording(MemoryBroker):
         super().__init__(None, build, topics=topics)
         self._kept = published
 
-    async def publish(self, topic: str, message: Message, *, key: str | None = None, timeout: float) -> None:
-        await super().publish(topic, message, key=key, timeout=timeout)
+    async def publish(
+        self, topic: str, message: Message, *, key: str | None = None, keep: bool = False, timeout: float
+    ) -> None:
+        await super().publish(topic, message, key=key, keep=keep, timeout=timeout)
         self._kept.setdefault(topic, []).append(message)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Before the modules with the cases are imported: pytest then shows the values in their assertions.
 pytest.register_assert_rewrite("pymicro_testing")
 
+pytest_plugins = ["pymicro_testing._server_fixtures"]
+
 
 def pytest_pycollect_makeitem(name: str, obj: Any) -> None:
     """Check a conformance class again when it is collected: it may have been changed after it was made."""
