@@ -7,8 +7,8 @@ import importlib
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from pymicro.broker import Broker, Capability, Consumer
-from pymicro.errors import BackendUnavailable, Closed, ConfigurationError, InvalidOption, TooLarge
+from pymicro.broker import Broker, Capability, Consumer, envelope
+from pymicro.errors import BackendUnavailable, Closed, ConfigurationError, InvalidOption
 from pymicro.message import Message
 from pymicro.plugins import Build
 from pymicro.plugins.toolkit import advertised
@@ -77,24 +77,19 @@ class HttpBroker(Broker):
 
     # publishing
 
-    async def publish(self, topic: str, message: Message, *, key: str | None = None, timeout: float) -> None:
+    async def publish(
+        self, topic: str, message: Message, *, key: str | None = None, keep: bool = False, timeout: float
+    ) -> None:
         self.require_open()
-        self._check(message)
+        self._build.limits.check(message)
         headers = message.headers
-        if _wire.TOPIC not in headers:
-            headers = headers.extend(((_wire.TOPIC, topic),))
+        if envelope.TOPIC not in headers:
+            headers = headers.extend(((envelope.TOPIC, topic),))
         message = Message(headers, bytes(message.body))
         assert self._client is not None
-        publishing = Publishing(message, key, self._client, self._faults, timeout)
+        publishing = Publishing(topic, message, key, self._client, self._faults, timeout)
         await self._look_up(timeout)
         await publishing.deliver(*self._audience(topic))
-
-    def _check(self, message: Message) -> None:
-        limits, body = self._build.limits, len(message.body)
-        if body > limits.message:
-            raise TooLarge(f"message of {body} bytes is over the limit of {limits.message}")
-        if message.size - body > limits.headers:
-            raise TooLarge(f"headers of {message.size - body} bytes are over the limit of {limits.headers}")
 
     async def _look_up(self, timeout: float) -> None:
         """Know who is subscribed, as far as the registry does.

@@ -137,7 +137,7 @@ class HttpConsumer(Consumer):
 
     def _hand_out(self) -> Delivery[Any]:
         message, key = self._here.popleft()
-        delivery = Delivery[Any](topic=self.topic, message=message, key=key)
+        delivery: Delivery[Any] = Delivery(topic=self.topic, message=message, key=key)
         self._unsettled[delivery] = message.size
         return delivery
 

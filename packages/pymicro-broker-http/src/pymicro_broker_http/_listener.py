@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from pymicro.broker import envelope
 from pymicro.errors import BadRequest, Error, Timeout, TooLarge, Unavailable, to_wire
 from pymicro.message import Message
 from pymicro.plugins import Build
@@ -94,7 +95,7 @@ class Listener:
         self._tls: TLSContext | None = None
         if self.secure:
             self._tls = TLSContext(build.tls, "server", clock=build.clock, logger=build.logger)
-        self._longest = _wire.longest(build.limits)
+        self._longest = envelope.longest(build.limits)
         self._server = web.Server(self._serve, handler_cancellation=True)
         self._bound: _socket.socket | None = None
         self._acceptor: asyncio.Task[None] | None = None

@@ -8,10 +8,10 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pymicro.broker import envelope
 from pymicro.errors import BackendUnavailable, ConnectionFailed, TooLarge
 from pymicro.message import Message
 from pymicro.record import Node
-from pymicro_broker_http import _wire
 from pymicro_broker_http._consumer import HttpConsumer
 from pymicro_broker_http._faults import Faults, Full, Gone, Silent
 
@@ -26,6 +26,7 @@ class Publishing:
     """Brings one message to all subscribers at the same time.
 
     Args:
+        topic: where it is published.
         message: with all of its headers.
         key: its ordering key; None for none.
         client: posts to other processes.
@@ -33,7 +34,10 @@ class Publishing:
         timeout: seconds for the whole of it.
     """
 
-    def __init__(self, message: Message, key: str | None, client: Client, faults: Faults, timeout: float) -> None:
+    def __init__(
+        self, topic: str, message: Message, key: str | None, client: Client, faults: Faults, timeout: float
+    ) -> None:
+        self._topic = topic
         self._message = message
         self._key = key
         self._client = client
@@ -101,7 +105,7 @@ class Publishing:
         if isinstance(member, HttpConsumer):
             return await self._hand_over(member, timeout, if_idle)
         if self._body is None:
-            self._body = _wire.write(self._message, self._key)
+            self._body = envelope.write(self._topic, self._message, self._key)
         return await self._post(member, self._body, timeout, if_idle)
 
     async def _hand_over(self, member: HttpConsumer, timeout: float, if_idle: bool) -> Exception | None:

@@ -6,9 +6,10 @@ import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-from pymicro.errors import Closed, UsageError
+from pymicro.errors import Closed
 from pymicro.plugins import Build
 from pymicro.registry import Registration, RegistrationState, Registry, ServiceRecord, Snapshot
+from pymicro.registry.keeper import check_update
 from pymicro_registry_mdns._known import Departed, united
 from pymicro_registry_mdns._network import Address, Network
 from pymicro_registry_mdns._options import MdnsOptions
@@ -159,15 +160,10 @@ class MdnsRegistration(Registration):
         """
         if self.state == "closed":
             raise Closed(f"the registration of {self._service.name!r} was closed: register it again")
-        if _identity(service) != _identity(self._service):
-            raise UsageError("an update keeps name, version and node ids: register what is new, then close this one")
+        check_update(self._service, service)
         self.speak(self._wire.entries(service))
 
     async def aclose(self) -> None:
         """Say goodbye, without waiting for anybody. See `Registration.aclose`."""
         self._registrations.discard(self)
         self._responder.drop(self)
-
-
-def _identity(service: ServiceRecord) -> tuple[str, str, set[str]]:
-    return service.name, service.version, {node.id for node in service.nodes}
