@@ -135,6 +135,11 @@ def _limit(measure: Measure, value: float) -> str:
 def reached(measure: Measure, value: float) -> str:
     """Which of the two."""
     sign = -1 if measure.less else 1
-    if sign * value >= sign * measure.goal:
+    return reached_by(sign * value, sign * measure.must, sign * measure.goal)
+
+
+def reached_by(value: float, must: float, goal: float) -> str:
+    """The same, where more is better."""
+    if value >= goal:
         return "goal"
-    return "must" if sign * value >= sign * measure.must else "**no**"
+    return "must" if value >= must else "**no**"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
+from broker_tables import broker_tables
 from figures import REFERENCE, Read, Rounds, disturbed, p50, p99, rate, short, spread, table, times
 from load import Measured
 from measures import measures
@@ -44,6 +45,7 @@ def report(stored: Stored) -> str:
         measures(rounds),
         _hello(rounds),
         *(_other(rounds, scenario) for scenario in others),
+        broker_tables(rounds),
         weights(rounds),
     ]
     return "\n\n".join("\n".join(part) for part in parts if part)
