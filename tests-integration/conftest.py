@@ -19,6 +19,7 @@ PROGRAMS = HERE / "programs"
 sys.path.insert(0, str(HERE))  # the modules that tests here share stand beside this file
 
 import go_checklist  # noqa: E402 (needs the line before)
+import go_events  # noqa: E402
 import go_mesh  # noqa: E402
 import go_peers  # noqa: E402
 from processes import Program  # noqa: E402
@@ -26,6 +27,7 @@ from processes import Program  # noqa: E402
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(go_peers, "go-peers")
+    config.pluginmanager.register(go_events, "go-events")
     config.pluginmanager.register(go_mesh, "go-mesh")
     config.pluginmanager.register(go_checklist.Checklist(config), "go-checklist")
 

@@ -64,22 +64,27 @@ ITEMS: Final = {
         29: "Multicast DNS: pymicro never asks from port 5353 nor takes an answer for a question; a look-up on a host "
         "that has both costs less than 50 datagrams",
         30: "Multicast DNS: names that do not fit into a label are refused",
-        31: "etcd",
-        32: "Consul",
-        33: "NATS",
+        31: "etcd: keys with one node each under a lease; both find, call and watch each other; a node that was killed "
+        "is forgotten with its lease",
+        32: "Consul: both read the other's tags; a critical check hides a node; nodes come back to an agent that lost "
+        "them",
+        33: "NATS: questions, answers and announcements on `micro.nats.*`, or on the subjects of Go Micro's older "
+        "plugin",
         34: "Two versions of one service are two entries",
     },
     "Events": {
         35: "HTTP broker: events in JSON and protobuf, both ways",
         36: "HTTP broker: all subscribers get an event, or one of a queue, whatever language they are in",
         37: "HTTP broker: answers to requests that make no sense",
-        38: "NATS broker",
-        39: "RabbitMQ broker",
-        40: "Kafka, Redis and MQTT brokers",
+        38: "NATS broker: events in JSON and protobuf, both ways; all subscribers get an event, or one of a queue",
+        39: "RabbitMQ broker: the same, over the exchange that both declare; what one did not acknowledge goes to the "
+        "other",
+        40: "Kafka and Redis brokers: events in JSON and protobuf, both ways; all subscribers get an event, or, with "
+        "Kafka, one of a queue",
         41: "An event without `Content-Type` is read as protobuf by both",
     },
     "Others": {
-        42: "NATS transport",
+        42: "NATS transport: calls, errors, calls at one time, calls that share an inbox, and streams, both ways",
         43: "gRPC transport",
         44: "Native gRPC: calls",
         45: "Native gRPC: errors",
@@ -93,9 +98,8 @@ ITEMS: Final = {
 
 #: What is not built yet, and why.
 NOT_YET: Final = {
-    **dict.fromkeys((31, 32, 33), "not yet: no such registry yet"),
-    **dict.fromkeys((38, 39, 40), "not yet: no such broker yet"),
-    **dict.fromkeys((42, 43, 47), "not yet: no such transport yet"),
+    **dict.fromkeys((43,), "not yet: no such transport yet"),
+    **dict.fromkeys((47,), "not yet: no TCP transport; of Go Micro's for RabbitMQ no release can be had"),
     **dict.fromkeys((44, 45, 46), "not yet: no native gRPC yet"),
     **dict.fromkeys((48,), "not yet: no stores yet"),
     **dict.fromkeys((49,), "not yet: no locks yet"),

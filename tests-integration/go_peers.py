@@ -24,9 +24,16 @@ VERSIONS: Final = {"v5.8.0": "v5", "v4.11.0": "v4"}
 
 #: What the sources call a thing, and what it is called in v4.
 MOVED: Final = {
+    **{
+        f'"go-micro.dev/v5/{plugin}"': f'"github.com/go-micro/plugins/v4/{plugin}"'
+        for plugin in ("registry/etcd", "registry/consul", "broker/nats", "broker/rabbitmq")
+    },
     "go-micro.dev/v5/": "go-micro.dev/v4/",
     "registry.NewMDNSRegistry(": "registry.NewRegistry(",
     "broker.NewHttpBroker(": "broker.NewBroker(",
+    "etcd.NewEtcdRegistry(": "etcd.NewRegistry(",
+    "consul.NewConsulRegistry(": "consul.NewRegistry(",
+    "nats.NewNatsBroker(": "nats.NewBroker(",
 }
 
 _GO: Final = Path(__file__).parent / "go"
@@ -56,14 +63,15 @@ def go_command() -> str:
     return found
 
 
-def build(version: str) -> Path:
-    """The program for this version of Go Micro, built unless the cache has it.
+def build(version: str, backends: bool = False) -> Path:
+    """The program for this version of Go Micro, built unless the cache has it. With `backends`, it has those too.
 
     Safe when several sessions build at once: each builds in a folder of its own, and what was built appears whole.
     """
     go = go_command()
-    module = _GO / VERSIONS[version]
-    files = {path.name: path.read_text(encoding="utf-8") for path in sorted((_GO / "peer").glob("*.go"))}
+    module = _GO / "backends" / VERSIONS[version] if backends else _GO / VERSIONS[version]
+    folders = [_GO / "peer", *([_GO / "backends", module] if backends else [])]
+    files = {path.name: path.read_text(encoding="utf-8") for folder in folders for path in sorted(folder.glob("*.go"))}
     if version.startswith("v4."):
         files = {name: _moved(text) for name, text in files.items()}
     files |= {name: (module / name).read_text(encoding="utf-8") for name in ("go.mod", "go.sum")}
@@ -71,7 +79,7 @@ def build(version: str) -> Path:
     digest = hashlib.sha256(json.dumps([told, files]).encode()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pymicro-go-peers"
     cache.mkdir(parents=True, exist_ok=True)
-    target = cache / f"peer-{version}-{digest}"
+    target = cache / f"peer-{version}{'-backends' * backends}-{digest}"
     if not target.exists():
         _build(go, files, target)
         _forget(cache)

@@ -8,13 +8,13 @@ import http.client
 import json
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
+from go_events import EVENT, ON_THE_WIRE, Event, Go, Member, Python, together, until_got
 from go_peers import GoProgram, StartGo
 from processes import PATIENCE
 from pymicro import Service
@@ -26,17 +26,6 @@ BROKER = "micro.http.broker"
 MANY = 40
 
 
-@dataclass
-class Event:
-    text: str
-    number: int
-    data: bytes
-
-
-EVENT = Event("Grüße & <more>\n\N{SNOWMAN}", 7, bytes(range(256)))
-ON_THE_WIRE = {"text": EVENT.text, "number": EVENT.number, "data": base64.b64encode(EVENT.data).decode()}
-
-
 @pytest.fixture
 def environment(mesh_environment: dict[str, str]) -> dict[str, str]:
     """Everything as Go Micro has it."""
@@ -44,64 +33,10 @@ def environment(mesh_environment: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture
-def topic() -> str:
-    """A topic that nobody else has."""
-    return f"topic-{uuid.uuid4().hex[:8]}"
-
-
-@pytest.fixture
 async def service(environment: dict[str, str]) -> AsyncIterator[Service]:
     """A Python service that publishes and subscribes."""
     async with Service("shop", environ=environment, broker="http") as service:
         yield service
-
-
-class Received:
-    """What a Python subscriber got: values and headers, in the order of their arrival."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[Any, dict[str, str]]] = []
-        self._news = asyncio.Condition()
-
-    async def add(self, delivery: Any) -> None:
-        """One more."""
-        async with self._news:
-            self.events.append((delivery.value, dict(delivery.message.headers)))
-            self._news.notify_all()
-
-    async def until(self, true: Callable[[], bool]) -> None:
-        """Wait until something holds after an event."""
-        async with asyncio.timeout(PATIENCE), self._news:
-            await self._news.wait_for(true)
-
-    async def first(self) -> tuple[Any, dict[str, str]]:
-        """The first event."""
-        await self.until(lambda: bool(self.events))
-        return self.events[0]
-
-
-@pytest.fixture
-async def subscribe(service: Service, topic: str) -> AsyncIterator[Callable[..., Any]]:
-    """Subscribes in Python, to events of a type and perhaps in a queue; all end with the test."""
-    running: list[asyncio.Task[None]] = []
-
-    async def subscribe(type: type[Any], queue: str = "") -> Received:
-        received, attached = Received(), asyncio.Event()
-
-        async def take() -> None:
-            async with service.subscription(topic, type, queue=queue) as deliveries:
-                attached.set()
-                async for delivery in deliveries:
-                    await received.add(delivery)
-
-        running.append(asyncio.create_task(take()))
-        await attached.wait()
-        return received
-
-    yield subscribe
-    for task in running:
-        task.cancel()
-    await asyncio.wait(running) if running else None
 
 
 @pytest.fixture
@@ -196,48 +131,6 @@ async def test_a_python_publisher_learns_of_a_new_go_subscriber(
 
 
 # who gets them
-
-
-class Member(Protocol):
-    """A subscriber, and how often it got each event's number."""
-
-    @property
-    def numbers(self) -> Counter[int]: ...
-
-
-class Go:
-    """A member in Go."""
-
-    def __init__(self, program: GoProgram) -> None:
-        self._program = program
-
-    @property
-    def numbers(self) -> Counter[int]:
-        said = (json.loads(line) for line in self._program.printed)
-        return Counter(line["value"]["number"] for line in said if line["event"] == "received")
-
-
-class Python:
-    """A member in Python."""
-
-    def __init__(self, received: Received) -> None:
-        self._received = received
-
-    @property
-    def numbers(self) -> Counter[int]:
-        return Counter(value.number for value, _ in self._received.events)
-
-
-def together(members: Sequence[Member]) -> Counter[int]:
-    """What all of them got."""
-    return sum((member.numbers for member in members), Counter())
-
-
-async def until_got(members: Sequence[Member], events: int) -> None:
-    """Wait until all of them together got so many."""
-    async with asyncio.timeout(PATIENCE):
-        while together(members).total() < events:  # noqa: ASYNC110 - members in two languages, with events of two kinds
-            await asyncio.sleep(0.01)
 
 
 Publish = Callable[[int, int], Any]

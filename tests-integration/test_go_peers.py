@@ -44,6 +44,22 @@ def test_the_program_for_v4_has_its_imports(builds: Path) -> None:
     assert "go-micro.dev/v5" not in text
 
 
+@pytest.mark.parametrize(
+    ("version", "there", "elsewhere"),
+    [
+        ("v5.8.0", '"go-micro.dev/v5/registry/etcd"', "github.com/go-micro/plugins"),
+        ("v4.11.0", '"github.com/go-micro/plugins/v4/registry/etcd"', "go-micro.dev/v5"),
+    ],
+)
+def test_the_program_with_backends_is_another_one(builds: Path, version: str, there: str, elsewhere: str) -> None:
+    program = go_peers.build(version, backends=True)
+    assert there in program.read_text()
+    assert elsewhere not in program.read_text()
+    small = go_peers.build(version)
+    assert small != program
+    assert there not in small.read_text()
+
+
 def test_sessions_that_build_at_once(builds: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         programs = {*threads.map(go_peers.build, ["v5.8.0"] * 8)}

@@ -7,7 +7,7 @@ import secrets
 import signal
 import socket
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
@@ -17,8 +17,8 @@ import pytest
 
 from go_mesh import PORT, Capture, Datagram
 from go_peers import GoProgram, StartGo
+from go_registries import found_by_go, until
 from processes import Program
-from pymicro.registry import ServiceRecord, Snapshot
 from pymicro_registry_mdns._registry import MdnsRegistry
 
 GROUP = "224.0.0.251"
@@ -53,24 +53,6 @@ def start_server(start_go: StartGo, name: str) -> Callable[..., Any]:
         return await start_go("server", "-registry", "mdns", "-name", name, *flags)
 
     return start_server
-
-
-async def found_by_go(asker: GoProgram, name: str, nodes: int = 1) -> list[dict[str, Any]]:
-    """What Go's `GetService` says, once so many nodes are in it: it waits 100 ms and takes what is there by then."""
-    async with asyncio.timeout(10):
-        while True:
-            services: list[dict[str, Any]] = (await asker.ask("get", name=name))["services"]
-            if sum(len(service["nodes"]) for service in services) >= nodes:
-                return services
-
-
-async def until(snapshots: AsyncIterator[Snapshot], nodes: int) -> tuple[ServiceRecord, ...]:
-    """The services of the first snapshot with so many nodes. It comes long before a watch asks again."""
-    async with asyncio.timeout(8):
-        async for snapshot in snapshots:
-            if sum(len(service.nodes) for service in snapshot.services) == nodes:
-                return snapshot.services
-    raise AssertionError("the watch ended")
 
 
 # looking up

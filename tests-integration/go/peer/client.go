@@ -48,7 +48,8 @@ type order struct {
 func run(flags *flag.FlagSet, arguments []string) error {
 	service := flags.String("service", "greeter", "whom to call")
 	address := flags.String("address", "", "of the node; none: ask the registry")
-	kind := flags.String("registry", "memory", "memory or mdns")
+	where := flags.String("registry", "memory", "memory, mdns, or where it is")
+	medium := flags.String("transport", "http", "http, or where it is")
 	contentType := flags.String("type", "application/json", "of the bodies")
 	timeout := flags.Duration("timeout", 0, "of one attempt; 0: Go Micro's own")
 	retries := flags.Int("retries", -1, "after the first attempt; -1: Go Micro's own number")
@@ -58,11 +59,11 @@ func run(flags *flag.FlagSet, arguments []string) error {
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	carrier, err := transportOf(*ca, "", "")
+	carrier, err := transportOf(*medium, *ca, "", "")
 	if err != nil {
 		return err
 	}
-	found, err := registryOf(*kind)
+	found, err := registryOf(*where)
 	if err != nil {
 		return err
 	}

@@ -27,11 +27,6 @@ type Event struct {
 	Data   []byte `json:"data"`
 }
 
-// httpBroker is Go Micro's default broker, which finds its subscribers by mDNS.
-func httpBroker() broker.Broker {
-	return broker.NewHttpBroker(broker.Registry(registry.NewMDNSRegistry()))
-}
-
 // publication is what a line of stdin wants: to publish, or to wait for subscribers.
 type publication struct {
 	Do string `json:"do"`
@@ -46,10 +41,14 @@ type publication struct {
 
 // publisher publishes what it is told.
 func publisher(flags *flag.FlagSet, arguments []string) error {
+	where := flags.String("broker", "http", "http, or where it is")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	b := httpBroker()
+	b, err := brokerOf(*where)
+	if err != nil {
+		return err
+	}
 	if err := b.Connect(); err != nil {
 		return err
 	}
@@ -114,21 +113,33 @@ func subscriber(flags *flag.FlagSet, arguments []string) error {
 	topic := flags.String("topic", "", "of the events")
 	queue := flags.String("queue", "", "whose members share the events; none: each event")
 	as := flags.String("as", "json", "what the handler takes: json or protobuf")
+	where := flags.String("broker", "http", "http, or where it is")
+	acks := flags.Bool("acks", false, "acknowledge an event when it was handled; one that failed comes again")
+	hold := flags.Bool("hold", false, "do not get done with an event")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	b := httpBroker()
+	b, err := brokerOf(*where)
+	if err != nil {
+		return err
+	}
 	s := server.NewServer(
 		server.Name("subscriber"),
 		server.Address("127.0.0.1:0"),
 		server.Registry(registry.NewMemoryRegistry()),
 		server.Broker(b),
 	)
-	var handler any = func(ctx context.Context, event *Event) error { return received(ctx, event) }
+	var handler any = func(ctx context.Context, event *Event) error { return received(ctx, event, *hold) }
 	if *as == "protobuf" {
-		handler = func(ctx context.Context, event *wrapperspb.StringValue) error { return received(ctx, event.Value) }
+		handler = func(ctx context.Context, event *wrapperspb.StringValue) error {
+			return received(ctx, event.Value, *hold)
+		}
 	}
-	if err := s.Subscribe(s.NewSubscriber(*topic, handler, server.SubscriberQueue(*queue))); err != nil {
+	options := []server.SubscriberOption{server.SubscriberQueue(*queue)}
+	if *acks {
+		options = append(options, server.DisableAutoAck(), server.SubscriberContext(acknowledging()))
+	}
+	if err := s.Subscribe(s.NewSubscriber(*topic, handler, options...)); err != nil {
 		return err
 	}
 	if err := s.Start(); err != nil {
@@ -141,8 +152,14 @@ func subscriber(flags *flag.FlagSet, arguments []string) error {
 	return s.Stop()
 }
 
-func received(ctx context.Context, value any) error {
+// acknowledging is the context of subscriptions that acknowledge, of the one broker that has such.
+var acknowledging = context.Background
+
+func received(ctx context.Context, value any, hold bool) error {
 	headers, _ := metadata.FromContext(ctx)
 	say(line{"event": "received", "value": value, "headers": headers})
+	if hold {
+		select {}
+	}
 	return nil
 }

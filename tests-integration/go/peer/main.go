@@ -27,7 +27,8 @@ func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
 		fail(fmt.Errorf("unknown subcommand: %v", os.Args[1:]))
 	}
-	os.Stdout = os.Stderr // Go Micro prints what it logs, and stdout is for lines
+	os.Stdout = os.Stderr                // Go Micro prints what it logs, and stdout is for lines
+	signal.Notify(stop, syscall.SIGTERM) // before the program says that it is ready: then it may be told to stop
 	name := os.Args[1]
 	fail(commands[name](flag.NewFlagSet(name, flag.ExitOnError), os.Args[2:]))
 }
@@ -42,6 +43,7 @@ func fail(err error) {
 var (
 	lines  = os.Stdout
 	saying sync.Mutex
+	stop   = make(chan os.Signal, 2)
 )
 
 // say prints one line.
@@ -55,8 +57,6 @@ func say(what line) {
 
 // wait returns when the program is told to stop: by SIGTERM, or because whoever started it is gone.
 func wait() error {
-	stop := make(chan os.Signal, 2)
-	signal.Notify(stop, syscall.SIGTERM)
 	go func() {
 		fail(obey(func(json.RawMessage) line { return nil }))
 		stop <- syscall.SIGTERM

@@ -23,12 +23,16 @@ type question struct {
 	Service *registry.Service `json:"service"`
 }
 
-// discover asks the mDNS registry, or registers there, as it is told.
+// discover asks a registry, or registers there, as it is told.
 func discover(flags *flag.FlagSet, arguments []string) error {
+	where := flags.String("registry", "mdns", "which, or where it is")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	mdns := registry.NewMDNSRegistry()
+	asked, err := registryOf(*where)
+	if err != nil {
+		return err
+	}
 	say(line{"event": "ready"})
 	return obey(func(raw json.RawMessage) line {
 		var q question
@@ -36,21 +40,21 @@ func discover(flags *flag.FlagSet, arguments []string) error {
 			return line{"error": problem(err)}
 		}
 		began := time.Now()
-		found, err := answer(mdns, q)
+		found, err := answer(asked, q)
 		return line{"error": problem(err), "services": found, "seconds": time.Since(began).Seconds()}
 	})
 }
 
-func answer(mdns registry.Registry, q question) ([]*registry.Service, error) {
+func answer(asked registry.Registry, q question) ([]*registry.Service, error) {
 	switch q.Do {
 	case "get":
-		return mdns.GetService(q.Name)
+		return asked.GetService(q.Name)
 	case "list":
-		return mdns.ListServices()
+		return asked.ListServices()
 	case "register":
-		return nil, mdns.Register(q.Service)
+		return nil, asked.Register(q.Service)
 	case "deregister":
-		return nil, mdns.Deregister(q.Service)
+		return nil, asked.Deregister(q.Service)
 	}
 	return nil, fmt.Errorf("unknown order: %s", q.Do)
 }
@@ -58,10 +62,15 @@ func answer(mdns registry.Registry, q question) ([]*registry.Service, error) {
 // watcher says what becomes of a service's nodes.
 func watcher(flags *flag.FlagSet, arguments []string) error {
 	name := flags.String("name", "", "of the service")
+	where := flags.String("registry", "mdns", "which, or where it is")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	news, err := registry.NewMDNSRegistry().Watch(registry.WatchService(*name))
+	watched, err := registryOf(*where)
+	if err != nil {
+		return err
+	}
+	news, err := watched.Watch(registry.WatchService(*name))
 	if err != nil {
 		return err
 	}

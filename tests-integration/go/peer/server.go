@@ -16,18 +16,21 @@ func serve(flags *flag.FlagSet, arguments []string) error {
 	version := flags.String("version", "latest", "of the service")
 	id := flags.String("id", server.DefaultId, "of the node")
 	address := flags.String("address", "127.0.0.1:0", "where to listen")
-	kind := flags.String("registry", "memory", "memory or mdns")
+	where := flags.String("registry", "memory", "memory, mdns, or where it is")
+	ttl := flags.Duration("ttl", server.DefaultRegisterTTL, "after which the registry forgets the node")
+	interval := flags.Duration("interval", server.DefaultRegisterInterval, "in which the node renews itself")
+	medium := flags.String("transport", "http", "http, or where it is")
 	ca := flags.String("ca", "", "authority that clients trust, PEM")
 	cert := flags.String("cert", "", "certificate, PEM: serve TLS")
 	key := flags.String("key", "", "the certificate's key, PEM")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	carrier, err := transportOf(*ca, *cert, *key)
+	carrier, err := transportOf(*medium, *ca, *cert, *key)
 	if err != nil {
 		return err
 	}
-	found, err := registryOf(*kind)
+	found, err := registryOf(*where)
 	if err != nil {
 		return err
 	}
@@ -37,6 +40,8 @@ func serve(flags *flag.FlagSet, arguments []string) error {
 		server.Id(*id),
 		server.Address(*address),
 		server.Registry(found),
+		server.RegisterTTL(*ttl),
+		server.RegisterInterval(*interval),
 		server.Broker(broker.NewMemoryBroker()),
 		server.Transport(carrier),
 		server.WrapHandler(announced),
@@ -52,7 +57,11 @@ func serve(flags *flag.FlagSet, arguments []string) error {
 	if err := wait(); err != nil {
 		return err
 	}
-	return s.Stop()
+	if err := s.Stop(); err != nil {
+		return err
+	}
+	found.GetService(*name) // the goodbye to NATS may still be in the connection, and gets out before this question
+	return nil
 }
 
 func handle(s server.Server) error {

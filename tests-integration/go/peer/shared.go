@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
+	"go-micro.dev/v5/broker"
 	merrors "go-micro.dev/v5/errors"
 	"go-micro.dev/v5/registry"
 	"go-micro.dev/v5/transport"
@@ -30,21 +32,47 @@ type Number struct {
 	Value int `json:"value"`
 }
 
-// registryOf makes a registry: "memory" for none that others see, or "mdns".
-func registryOf(kind string) (registry.Registry, error) {
-	switch kind {
-	case "memory":
-		return registry.NewMemoryRegistry(), nil
-	case "mdns":
-		return registry.NewMDNSRegistry(), nil
+// What a program can be told to use: by a name, or by an address such as "nats://127.0.0.1:4222", whose scheme is the
+// name. Each function gets the rest of the address. Files that are built in besides add their own in init.
+var (
+	registries = map[string]func(address string) registry.Registry{
+		"memory": func(string) registry.Registry { return registry.NewMemoryRegistry() },
+		"mdns":   func(string) registry.Registry { return registry.NewMDNSRegistry() },
 	}
-	return nil, fmt.Errorf("no such registry: %s", kind)
+	brokers = map[string]func(address string) broker.Broker{
+		"http": func(string) broker.Broker { return broker.NewHttpBroker(broker.Registry(registry.NewMDNSRegistry())) },
+	}
+	transports = map[string]func(address string) transport.Transport{
+		"http": func(string) transport.Transport { return transport.NewHTTPTransport() },
+	}
+)
+
+// named makes what the table has by that name or address.
+func named[T any](table map[string]func(string) T, where string) (T, error) {
+	kind, address, _ := strings.Cut(where, "://")
+	make, known := table[kind]
+	if !known {
+		var none T
+		return none, fmt.Errorf("this program was built without %s", kind)
+	}
+	return make(address), nil
 }
 
-// transportOf makes an HTTP transport. With a CA, clients use TLS and trust it; with a certificate, servers use TLS.
-func transportOf(ca, cert, key string) (transport.Transport, error) {
+// registryOf makes a registry: "memory" for none that others see, "mdns", or an address.
+func registryOf(where string) (registry.Registry, error) {
+	return named(registries, where)
+}
+
+// brokerOf makes a broker: "http", Go Micro's default, which finds its subscribers by mDNS, or an address.
+func brokerOf(where string) (broker.Broker, error) {
+	return named(brokers, where)
+}
+
+// transportOf makes a transport: "http" or an address. With a CA, clients use TLS and trust it; with a certificate, servers
+// use TLS.
+func transportOf(where, ca, cert, key string) (transport.Transport, error) {
 	if ca == "" && cert == "" {
-		return transport.NewHTTPTransport(), nil
+		return named(transports, where)
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
 	if ca != "" {

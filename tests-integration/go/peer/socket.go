@@ -20,10 +20,11 @@ type message struct {
 // socket sends and receives messages of Go Micro's transport as they are, without its client.
 func socket(flags *flag.FlagSet, arguments []string) error {
 	address := flags.String("address", "", "whom to connect to")
+	medium := flags.String("transport", "http", "http, or where it is")
 	if err := flags.Parse(arguments); err != nil {
 		return err
 	}
-	carrier, err := transportOf("", "", "")
+	carrier, err := transportOf(*medium, "", "", "")
 	if err != nil {
 		return err
 	}
