@@ -104,9 +104,9 @@ async def test_an_unknown_plugin_names_the_near_one(complaint: Any) -> None:
 
 
 async def test_a_plugin_that_is_not_installed_names_the_command(complaint: Any) -> None:
-    text = await complaint("node.py", MICRO_REGISTRY="etcd")
+    text = await complaint("node.py", MICRO_REGISTRY="zookeeper")
     assert "MICRO_REGISTRY" in text
-    assert "pip install pymicro-registry-etcd" in text
+    assert "pip install pymicro-registry-zookeeper" in text
 
 
 async def test_an_unknown_flag_names_the_near_one(complaint: Any) -> None:

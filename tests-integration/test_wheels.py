@@ -11,13 +11,24 @@ from typing import Any
 
 import pytest
 
+from pymicro_testing.servers import EtcdServer, KafkaServer, NatsServer
+
 ROOT = Path(__file__).parent.parent
 
 PLUGINS = """\
 import pymicro_broker_http
+import pymicro_broker_kafka
+import pymicro_broker_nats
+import pymicro_broker_rabbitmq
+import pymicro_broker_redis
 import pymicro_codec_protobuf
+import pymicro_registry_consul
+import pymicro_registry_etcd
 import pymicro_registry_mdns
+import pymicro_registry_nats
 import pymicro_transport_http
+import pymicro_transport_nats
+import pymicro_transport_rabbitmq
 """
 
 TYPED = """\
@@ -58,7 +69,13 @@ def run(*command: str | Path, folder: Path, status: int = 0) -> str:
     return result.stdout
 
 
-def installed(place: Path) -> Path:
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("wheels")
+
+
+@pytest.fixture(scope="module")
+def python(place: Path) -> Path:
     """The Python of an environment with the wheels of all packages. Only what they depend on comes from an index."""
     build = "import sys; from hatchling.build import build_wheel; build_wheel(sys.argv[1])"
     for package in ROOT.glob("packages/*/pyproject.toml"):
@@ -71,9 +88,8 @@ def installed(place: Path) -> Path:
 
 
 @pytest.mark.timeout(300)
-async def test_the_wheels_serve_the_greeter_and_know_its_types(tmp_path: Path, start: Any) -> None:
-    python = installed(tmp_path)
-    program = tmp_path / "program"
+async def test_the_wheels_serve_the_greeter_and_know_its_types(place: Path, python: Path, start: Any) -> None:
+    program = place / "program"
     program.mkdir()
     example = ROOT / "examples" / "greeter"
     (program / "greeter.py").write_text("import plugins\n" + (example / "greeter.py").read_text())
@@ -83,7 +99,7 @@ async def test_the_wheels_serve_the_greeter_and_know_its_types(tmp_path: Path, s
     (program / "pyrightconfig.json").write_text(PYRIGHT)
 
     where = run(python, "-c", "import pymicro; print(pymicro.__file__)", folder=program)
-    assert Path(where.strip()).is_relative_to(tmp_path / "clean")
+    assert Path(where.strip()).is_relative_to(place / "clean")
     flags = ("--registry=mdns", "--transport=http", "--drain_delay=0")
     server = await start(program / "greeter.py", *flags, python=python)
     await server.says("service started")
@@ -104,3 +120,32 @@ async def test_the_wheels_serve_the_greeter_and_know_its_types(tmp_path: Path, s
     assert '"HelloResponse"' in pyright
     assert '"Literal[\'John\']" cannot be assigned to parameter "request" of type "HelloRequest"' in pyright
     assert pyright.count(" - error:") == 1
+
+
+@pytest.mark.timeout(300)
+async def test_the_wheels_serve_on_backends_chosen_by_flag(
+    place: Path,
+    python: Path,
+    start: Any,
+    etcd_server: EtcdServer,
+    nats_server: NatsServer,
+    kafka_server: KafkaServer,
+) -> None:
+    program = place / "backends"
+    program.mkdir()
+    (program / "plugins.py").write_text(PLUGINS)
+    for name, source in (("greeter.py", "matrix_node.py"), ("caller.py", "matrix_caller.py")):
+        text = (ROOT / "tests-integration" / "programs" / source).read_text()
+        (program / name).write_text(text.replace("import os", "import os\n\nimport plugins", 1))
+
+    flags = ("--registry=etcd", "--transport=nats", "--broker=kafka")
+    addresses = {
+        "MICRO_REGISTRY_ADDRESS": etcd_server.address,
+        "MICRO_TRANSPORT_ADDRESS": nats_server.address,
+        "MICRO_BROKER_ADDRESS": kafka_server.address,
+    }
+    greeter = await start(program / "greeter.py", *flags, python=python, **addresses)
+    await greeter.says("service started")
+    caller = await start(program / "caller.py", *flags, python=python, **addresses)
+    assert await caller.ended() == 0, "\n".join(caller.log)
+    assert caller.printed == ["Hello John", "counted 4950", "heard 10"]
