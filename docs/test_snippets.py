@@ -7,6 +7,8 @@ In a block marked `console`, a line that begins with `$` is a command and the li
 
 Blocks of one page with one folder are one session, in a copy of that folder. A command that ends in `&` is a server:
 the next one is run once it has started, and `kill %1` stops the first of them.
+
+The pages say `--broker=redis` and no address: that of a server which the test starts is given as a variable.
 """
 
 from __future__ import annotations
@@ -18,18 +20,22 @@ import subprocess
 import sys
 import tomllib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+
+from pymicro_testing.servers import SERVERS, NativeServer
 
 ROOT = Path(__file__).resolve().parent.parent
 SNIPPETS = ROOT / "docs" / "snippets"
 PAGES = [ROOT / "README.md", *sorted(page for page in ROOT.glob("docs/**/*.md") if SNIPPETS not in page.parents)]
 BLOCK = re.compile(r"(?:^<!-- in (\S+) -->\n)?^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+CHOICE = re.compile(r"--(registry|transport|broker)=(\w+)")
 HATCH = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["envs"]["default"]["scripts"]
+DEAD_LETTERS = "docs/snippets/handle-dead-letters"
 TESTED = sorted({path.parent for path in SNIPPETS.rglob("test_*.py")})
 LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*_cache")
 
@@ -50,10 +56,35 @@ SESSIONS = sessions()
 IN_PYTHON = [session for session in SESSIONS if not (ROOT / session[1] / "go.mod").exists()]
 
 
+@pytest.mark.timeout(180)  # some start Kafka or RabbitMQ
 @pytest.mark.parametrize("session", IN_PYTHON, ids="-".join)
-def test_commands_print_what_the_page_says(session: tuple[str, str], tmp_path: Path) -> None:
+def test_commands_print_what_the_page_says(
+    session: tuple[str, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     folder = ROOT if session[1] == "." else copied(ROOT / session[1], tmp_path)
-    play(SESSIONS[session], folder, surroundings())
+    commands = SESSIONS[session]
+    play(commands, folder, surroundings() | addresses(commands, request.getfixturevalue("server")))
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    "flags", ["nats --broker_nats_jetstream", "rabbitmq --broker_rabbitmq_durable", "kafka"], ids=lambda flags: flags
+)
+def test_dead_letters_are_read_and_sent_back_on_other_brokers(
+    flags: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    (session,) = (session for session in SESSIONS if session[1] == DEAD_LETTERS)
+    commands = SESSIONS[session].replace("--broker=redis", f"--broker={flags}")
+    assert flags in commands
+    folder = copied(ROOT / DEAD_LETTERS, tmp_path)
+    play(commands, folder, surroundings() | addresses(commands, request.getfixturevalue("server")))
+
+
+def addresses(commands: str, backend: Callable[[str], NativeServer]) -> dict[str, str]:
+    """Variables with the addresses of the servers that commands choose."""
+    chosen = {(kind, name) for kind, name in CHOICE.findall(commands) if name in SERVERS}
+    assert len(chosen) == len(dict(chosen)), "one session has one registry, one transport and one broker"
+    return {f"MICRO_{kind.upper()}_ADDRESS": backend(name).address for kind, name in chosen}
 
 
 def play(commands: str, folder: Path, environment: dict[str, str]) -> None:

@@ -2,6 +2,8 @@
 
 In a block marked `console`, a line that begins with `$` is a command and the lines after it are what it prints. A
 command that ends in `&` is a server; the next command is run once it has started.
+
+The pages say `--registry=etcd` and no address: that of a server which the test starts is given as a variable.
 """
 
 from __future__ import annotations
@@ -13,30 +15,42 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from pymicro_testing.servers import SERVERS, NativeServer
+
 PAGES = sorted(Path(__file__).parent.glob("*/README.md"))
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+CHOICE = re.compile(r"--(registry|transport|broker)=(\w+)")
 PORT = "9090"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
-def test_the_commands_print_what_the_page_says(page: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(180)  # some start Kafka and RabbitMQ
+def test_the_commands_print_what_the_page_says(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     folder = copied(page.parent, tmp_path)
     blocks = BLOCK.findall((folder / "README.md").read_text())
     assert blocks, "the page shows no command"
+    backend: Callable[[str], NativeServer] = request.getfixturevalue("server")
+    common = surroundings()
     with ExitStack() as servers:
-        environment = surroundings()
         for command, printed in COMMAND.findall("".join(blocks)):
+            environment = common | addresses(command, backend)
             if command.endswith("&"):
                 servers.enter_context(server(command.removesuffix("&"), folder, environment))
             else:
                 assert output(command, folder, environment) == printed, command
+
+
+def addresses(command: str, backend: Callable[[str], NativeServer]) -> dict[str, str]:
+    """Variables with the addresses of the servers that a command chooses."""
+    chosen = [(kind, name) for kind, name in CHOICE.findall(command) if name in SERVERS]
+    return {f"MICRO_{kind.upper()}_ADDRESS": backend(name).address for kind, name in chosen}
 
 
 def test_every_example_has_a_page() -> None:
@@ -91,7 +105,7 @@ def server(command: str, folder: Path, environment: dict[str, str]) -> Iterator[
 def output(command: str, folder: Path, environment: dict[str, str]) -> str:
     """What a command prints; it must succeed."""
     result = subprocess.run(
-        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=30, check=False
+        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=50, check=False
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
