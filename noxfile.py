@@ -9,6 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nox
@@ -18,6 +23,9 @@ PACKAGES = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml")
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 IN_PLACE = os.environ.get("NOX_DEFAULT_VENV_BACKEND") == "none"
 OWN_VENV = "uv|virtualenv"
+
+#: What the names of packages have whose tests run on a server of theirs.
+SERVERS = {"consul", "etcd", "kafka", "nats", "rabbitmq", "redis"}
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = OWN_VENV
@@ -47,7 +55,30 @@ def install(session: nox.Session, *groups: str) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests of the packages, across packages, of the examples and of the documentation's snippets."""
     install(session, "test")
-    session.run("python", "-m", "pytest", *session.posargs)
+    if session.posargs:
+        session.run("python", "-m", "pytest", *session.posargs)
+        return
+    # The plugins' tests wait for their servers most of the time, so they run beside all others, in a second process.
+    plugins = [str(path.relative_to(ROOT)) for path in PACKAGES if SERVERS.intersection(path.name.split("-"))]
+    with meanwhile(session, "python", "-m", "pytest", *plugins):
+        session.run("python", "-m", "pytest", *(f"--ignore={path}" for path in plugins))
+
+
+@contextmanager
+def meanwhile(session: nox.Session, program: str, *arguments: str) -> Iterator[None]:
+    """Run a program beside the body; then show what it wrote, and fail the session if it failed."""
+    found = shutil.which(program, path=os.pathsep.join(session.bin_paths or [os.environ["PATH"]])) or program
+    with tempfile.TemporaryFile() as output:
+        other = subprocess.Popen([found, *arguments], stdout=output, stderr=subprocess.STDOUT, cwd=ROOT)
+        try:
+            yield
+        finally:
+            status = other.wait()
+            output.seek(0)
+            shutil.copyfileobj(output, sys.stdout.buffer)
+            sys.stdout.flush()
+    if status:
+        session.error(f"{program} {' '.join(arguments)} ended with {status}")
 
 
 @nox.session
@@ -66,6 +97,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("lint-imports", "--no-cache")
+    session.run("mypy", "template/new_plugin.py")
     session.run("mypy", "docs/check.py", *(str(package.relative_to(ROOT) / "src") for package in PACKAGES))
     session.run("mypy", "benchmarks")
     for example in sorted({path.parent for path in ROOT.glob("examples/*/*.py")}):
