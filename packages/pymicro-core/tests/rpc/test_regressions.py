@@ -542,3 +542,13 @@ async def test_a_task_that_a_handler_leaves_behind_is_not_bound_by_the_deadline_
         await clock.advance(5)
         answer.set()
         assert await asyncio.wait_for(tasks[0], 5) == "done"
+
+
+async def test_no_error_is_its_own_cause(service: Any) -> None:
+    class Greeter:
+        async def hello(self) -> None: ...
+
+    async with service("greeter", Greeter()), service("caller") as caller:
+        with pytest.raises(errors.NotFound) as caught:
+            await caller.client.call("greeter", "Greeter.Nothing")
+    assert caught.value.__cause__ is not caught.value

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import msgspec
 
@@ -291,7 +291,7 @@ class Client:
                 pick.done(outcome_of(error), self._monotonic() - began, error)
                 failures.append((pick.node, error))
                 if not self._again(method, error, len(failures)):
-                    raise self._failed(request, failures) from error
+                    self._fail(request, failures)
                 await self._clock.sleep(0 if isinstance(error, errors.DialFailed) else delay(len(failures)))
             except BaseException:
                 pick.done(Outcome.UNKNOWN, self._monotonic() - began)
@@ -320,8 +320,8 @@ class Client:
             return Pick(method.node)
         try:
             return await self._pick_other(method.target, failures)
-        except errors.NoNode as error:
-            raise self._failed(request, failures) from error  # the last node left, but what was tried counts
+        except errors.NoNode:
+            self._fail(request, failures)  # the last node left, but what was tried counts
 
     async def _pick_other(self, target: Target, failures: Failures) -> Pick:
         tried = [node.id for node, _ in failures]
@@ -336,9 +336,9 @@ class Client:
             target.service, filters=target.filters, strategy=target.strategy, key=target.key
         )
 
-    def _failed(self, request: Request, failures: Failures) -> errors.Error:
+    def _fail(self, request: Request, failures: Failures) -> NoReturn:
         fixed = outgoing(request).method.node is not None
-        return failed(request.service, failures, None if fixed else self._selector.age(request.service))
+        raise failed(request.service, failures, None if fixed else self._selector.age(request.service))
 
     async def _exchange(self, request: Request) -> Response:
         """One attempt: a connection, the request, the response."""
@@ -461,7 +461,7 @@ class Client:
                 pick.done(outcome_of(error), 0.0, error)
                 failures.append((pick.node, error))
                 if not self._again(method, error, len(failures)):
-                    raise self._failed(request, failures) from error
+                    self._fail(request, failures)
             except BaseException:
                 pick.done(Outcome.UNKNOWN)
                 raise

@@ -28,7 +28,7 @@ def outcome_of(error: errors.Error | errors.ConnectionFailed) -> Outcome:
 
 
 def failed(service: str, failures: Failures, age: float | None) -> errors.Error:
-    """The error itself if a node sent it, else one that says which nodes failed, and why.
+    """The error itself if a node sent it, else one that says which nodes failed, and why, with the last as its cause.
 
     Args:
         service: what was called.
@@ -43,7 +43,9 @@ def failed(service: str, failures: Failures, age: float | None) -> errors.Error:
     times = Counter(f"{_at(node)}: {_cause(error)}" for node, error in failures)
     tried = "; ".join(f"{text} ({count} times)" if count > 1 else text for text, count in times.items())
     known = "" if age is None else f" (registry data is {age:.1f} s old)"
-    return errors.Unavailable(f"{service} cannot be reached: {tried}{known}", ID, executed=executed)
+    made = errors.Unavailable(f"{service} cannot be reached: {tried}{known}", ID, executed=executed)
+    made.__cause__ = last
+    return made
 
 
 def late(request: Outgoing, seconds: float) -> errors.DeadlineExceeded:

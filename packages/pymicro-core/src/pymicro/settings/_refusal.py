@@ -28,7 +28,11 @@ def advice(error: BaseException, choices: Iterable[Choice]) -> str:
 
 
 def _refusal(error: BaseException | None) -> BackendRefused | None:
+    seen: set[int] = set()  # causes may go in a circle
     while error is not None and not isinstance(error, BackendRefused):
+        if id(error) in seen:
+            return None
+        seen.add(id(error))
         error = error.__cause__
     return error
 
