@@ -20,10 +20,11 @@ from pymicro_testing.servers import NativeServer
 
 PATIENCE = 30.0
 
-#: What a slow subscriber is sent, and by how many bytes it may grow meanwhile: Kafka's driver holds up to 8 MiB.
-EVENTS = 240
+#: What a slow subscriber is sent, and by how many bytes it may grow meanwhile: what Kafka's driver fetches ahead, and
+#: what it makes of them.
+EVENTS = 480
 SIZE = 64 * 1024
-GROWTH = 12 * 1024 * 1024
+GROWTH = 18 * 1024 * 1024
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

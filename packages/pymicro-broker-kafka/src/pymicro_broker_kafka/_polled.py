@@ -22,7 +22,7 @@ POLL: Final = 0.1  # seconds of one wait for records; a consumer that closes wai
 _FULL: Final = 0.05  # seconds between two looks at the group while nothing is fetched
 _REST: Final = 0.1  # seconds after an error
 _LEAVE: Final = 1.0  # seconds for what is said at the end
-_FETCH: Final = 8 * 1024**2  # bytes of one answer, but for a larger message
+_FETCH: Final = 2 * 1024**2  # bytes of one answer, but for a larger message; the driver makes several copies
 
 
 class Owner(Protocol):
