@@ -30,7 +30,8 @@ AT_ONCE = "--drain_delay=0"
 
 #: Runs Python with the given arguments in a session whose terminal is the first one.
 IN_TERMINAL = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it, as nohup does
 os.setsid()
 os.open(sys.argv[1], os.O_RDWR)
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
