@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -69,6 +70,23 @@ class ScriptedBroker(MemoryBroker):
     ) -> None:
         self.fail("publish")
         await super().publish(topic, message, key=key, keep=keep, timeout=timeout)
+
+    async def put(self, *bodies: bytes, key: str | None = None) -> None:
+        for body in bodies:
+            await self.publish("t", Message(body=body), key=key, timeout=1.0)
+
+    async def dead_letters(self) -> list[Delivery[Any]]:
+        """Collects what arrives among the dead letters of `t` from now on."""
+        found: list[Delivery[Any]] = []
+        consumer = await self.consume("t.dead")
+
+        async def collect() -> None:
+            while True:
+                found.extend(await consumer.receive(10))
+
+        task = asyncio.ensure_future(collect())
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return found
 
     async def consume(self, topic: str, *, queue: str = "", prefetch: int = 64, native: Any = None) -> Consumer:
         self.fail("consume")

@@ -1,4 +1,4 @@
-"""Concurrency, order, retry, dead letters, settlement by hand, batches."""
+"""Concurrency, order, retry, dead letters."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import logging
 import random
 import weakref
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from pymicro import errors
-from pymicro.broker import Ack, Broker, Capability, Delivery, Dispatcher, Reject, Retry, RetryPolicy
+from pymicro.broker import Ack, Capability, Delivery, Dispatcher, Reject, Retry, RetryPolicy
 from pymicro.message import Message
 from pymicro.metadata import Headers
 from pymicro_testing import ManualClock, settle
@@ -46,25 +45,6 @@ class Recorder:
             self.running -= 1
 
 
-async def publish(broker: Broker, *bodies: bytes, key: str | None = None) -> None:
-    for body in bodies:
-        await broker.publish("t", Message(body=body), key=key, timeout=1.0)
-
-
-async def dead_letters(broker: Broker) -> list[Delivery[Any]]:
-    """Collects what arrives among the dead letters of `t` from now on."""
-    found: list[Delivery[Any]] = []
-    consumer = await broker.consume("t.dead")
-
-    async def collect() -> None:
-        while True:
-            found.extend(await consumer.receive(10))
-
-    task = asyncio.ensure_future(collect())
-    task.add_done_callback(lambda task: task.cancelled() or task.exception())
-    return found
-
-
 def lines(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
     return [record.message for record in caplog.records if record.levelno >= level]
 
@@ -73,7 +53,7 @@ async def test_a_handled_delivery_is_acknowledged(broker: Any, clock: ManualCloc
     handler = Recorder()
     async with Dispatcher(broker, "t", handler, clock=clock) as dispatcher:
         assert dispatcher.attached
-        await publish(broker, b"1")
+        await broker.put(b"1")
         await settle()
         assert broker.told == [(b"1", Ack())]
         assert dispatcher.in_flight == 0
@@ -84,7 +64,7 @@ async def test_concurrency_is_bounded_and_used(broker: Any, clock: ManualClock) 
     handler = Recorder()
     handler.gate.clear()
     async with Dispatcher(broker, "t", handler, concurrency=3, clock=clock) as dispatcher:
-        await publish(broker, *[b"%d" % number for number in range(10)])
+        await broker.put(*[b"%d" % number for number in range(10)])
         await settle()
         assert handler.running == 3
         assert dispatcher.in_flight == 6
@@ -98,7 +78,7 @@ async def test_prefetch_bounds_what_is_taken_from_the_broker(broker: Any, clock:
     handler = Recorder()
     handler.gate.clear()
     async with Dispatcher(broker, "t", handler, concurrency=1, prefetch=4, clock=clock) as dispatcher:
-        await publish(broker, *[b"x"] * 9)
+        await broker.put(*[b"x"] * 9)
         await settle()
         assert dispatcher.in_flight == 4
         handler.gate.set()
@@ -126,7 +106,7 @@ async def test_one_key_is_handled_one_after_another_and_keys_concurrently(broker
     async with Dispatcher(broker, "t", handler, concurrency=8, prefetch=64, clock=clock):
         for number in range(5):
             for key in ("a", "b", None):
-                await publish(broker, b"%d" % number, key=key)
+                await broker.put(b"%d" % number, key=key)
         await settle()
     numbers = [b"%d" % number for number in range(5)]
     assert (most["a"], most["b"]) == (1, 1)
@@ -146,16 +126,34 @@ async def test_handlers_see_nothing_of_each_others_context(broker: Any, clock: M
     variable.set("of the opener")
     async with Dispatcher(broker, "t", handler, concurrency=1, clock=clock):
         variable.set("later")
-        await publish(broker, b"1", b"2", b"3")
+        await broker.put(b"1", b"2", b"3")
         await settle()
     assert seen == ["of the opener"] * 3
+
+
+async def test_a_handler_that_cancels_its_task_ends_no_other(broker: Any, clock: ManualClock) -> None:
+    handled: list[bytes] = []
+
+    async def handler(delivery: Delivery[Any]) -> None:
+        if delivery.message.body == b"1":
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        else:
+            await asyncio.sleep(0)
+        handled.append(delivery.message.body)
+
+    async with Dispatcher(broker, "t", handler, concurrency=1, clock=clock) as dispatcher:
+        await broker.put(b"1", b"2", b"3")
+        await settle()
+        assert (handled, dispatcher.in_flight) == ([b"1", b"2", b"3"], 0)
 
 
 async def test_failures_are_retried_with_growing_delays(broker: Any, clock: ManualClock) -> None:
     handler = Recorder(*[RuntimeError("not yet")] * 3)
     policy = RetryPolicy(delay=1.0, factor=3.0, max_delay=5.0, jitter=0.0)
     async with Dispatcher(broker, "t", handler, retry=policy, clock=clock):
-        await publish(broker, b"1")
+        await broker.put(b"1")
         await clock.advance(20.0)
     assert broker.told == [(b"1", Retry(1.0)), (b"1", Retry(3.0)), (b"1", Retry(5.0)), (b"1", Ack())]
     assert handler.calls == [(b"1", 1), (b"1", 2), (b"1", 3), (b"1", 4)]
@@ -165,7 +163,7 @@ async def test_the_last_failure_makes_a_dead_letter(
     broker: Any, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     handler = Recorder(*[RuntimeError("line one\nline two")] * 3)
-    dead = await dead_letters(broker)
+    dead = await broker.dead_letters()
     async with Dispatcher(broker, "t", handler, retry=RetryPolicy(max_deliveries=3), clock=clock):
         headers = Headers({"Content-Type": "text/plain", "Traceparent": "00-trace"})
         await broker.publish("t", Message(headers, b"1"), key="k", timeout=1.0)
@@ -191,7 +189,7 @@ async def test_a_permanent_error_makes_a_dead_letter_at_once(broker: Any, clock:
     policy = RetryPolicy(permanent=(errors.BadRequest, LookupError), dead_letters="graveyard of {topic}", jitter=0.0)
     consumer = await broker.consume("graveyard of t")
     async with Dispatcher(broker, "t", handler, concurrency=1, retry=policy, clock=clock):
-        await publish(broker, b"1", b"2", b"3")
+        await broker.put(b"1", b"2", b"3")
         await settle()
         assert broker.told == [(b"1", Ack()), (b"2", Ack()), (b"3", Retry(1.0))]
     letters = [*await consumer.receive(5)]
@@ -204,7 +202,7 @@ async def test_a_permanent_error_makes_a_dead_letter_at_once(broker: Any, clock:
 async def test_without_dead_letters_the_broker_is_told_of_the_rejection(broker: Any, clock: ManualClock) -> None:
     handler = Recorder(errors.BadRequest("no"))
     async with Dispatcher(broker, "t", handler, retry=RetryPolicy(dead_letters=None), clock=clock):
-        await publish(broker, b"1")
+        await broker.put(b"1")
         await settle()
     assert broker.told == [(b"1", Reject("BadRequest: 400 Bad Request: no"))]
 
@@ -214,10 +212,10 @@ async def test_a_dead_letter_that_cannot_be_published_is_tried_again_without_the
 ) -> None:
     caplog.set_level(logging.INFO)
     handler = Recorder(RuntimeError("once"))
-    dead = await dead_letters(broker)
+    dead = await broker.dead_letters()
     policy = RetryPolicy(max_deliveries=1, jitter=0.0)
     async with Dispatcher(broker, "t", handler, retry=policy, clock=clock):
-        await publish(broker, b"1")
+        await broker.put(b"1")
         broker.faults["publish"] = errors.BackendUnavailable("down")
         await clock.advance(10.0)
         assert len(handler.calls) == 1
@@ -233,12 +231,12 @@ async def test_a_dead_letter_that_cannot_be_published_is_tried_again_without_the
 
 async def test_a_delivery_beyond_the_limit_is_not_handled(broker: Any, clock: ManualClock) -> None:
     crashed = await broker.consume("t", queue="q")
-    await publish(broker, b"1")
+    await broker.put(b"1")
     for _ in range(2):
         (delivery,) = await crashed.receive(1)
         await crashed.settle(delivery, Retry())
     await crashed.aclose()
-    dead, handler = await dead_letters(broker), Recorder()
+    dead, handler = await broker.dead_letters(), Recorder()
     async with Dispatcher(broker, "t", handler, queue="q", retry=RetryPolicy(max_deliveries=2), clock=clock):
         await settle()
     assert handler.calls == []
@@ -251,7 +249,7 @@ async def test_a_handler_that_cancels_itself_is_retried_even_on_its_last_deliver
     handler = Recorder(asyncio.CancelledError())
     policy = RetryPolicy(max_deliveries=1, jitter=0.0)
     async with Dispatcher(broker, "t", handler, retry=policy, clock=clock):
-        await publish(broker, b"1", b"2")
+        await broker.put(b"1", b"2")
         await settle()
         assert broker.told == [(b"1", Retry(1.0)), (b"2", Ack())]
 
@@ -259,7 +257,7 @@ async def test_a_handler_that_cancels_itself_is_retried_even_on_its_last_deliver
 async def test_a_retried_message_does_not_hold_up_its_key(broker: Any, clock: ManualClock) -> None:
     handler = Recorder(RuntimeError("not yet"))
     async with Dispatcher(broker, "t", handler, retry=EXACT, clock=clock):
-        await publish(broker, b"1", b"2", key="k")
+        await broker.put(b"1", b"2", key="k")
         await clock.advance(1.0)
     assert handler.calls == [(b"1", 1), (b"2", 1), (b"1", 2)]
 
@@ -268,10 +266,10 @@ async def test_keep_order_tries_again_before_later_messages_of_the_key(broker: A
     handler = Recorder(RuntimeError("not yet"))
     policy = RetryPolicy(keep_order=True, jitter=0.0)
     async with Dispatcher(broker, "t", handler, concurrency=1, prefetch=9, retry=policy, clock=clock):
-        await publish(broker, b"1", b"2", key="k")
+        await broker.put(b"1", b"2", key="k")
         await settle()
-        await publish(broker, b"other", key="other")
-        await publish(broker, b"none")
+        await broker.put(b"other", key="other")
+        await broker.put(b"none")
         await clock.advance(3.0)
     assert handler.calls == [(b"1", 1), (b"other", 1), (b"none", 1), (b"1", 2), (b"2", 1)]
 
@@ -279,9 +277,9 @@ async def test_keep_order_tries_again_before_later_messages_of_the_key(broker: A
 async def test_without_redelivery_the_retry_takes_place_here(broker: Any, clock: ManualClock) -> None:
     broker.lack(Capability.REDELIVERY, Capability.DELAY)
     handler = Recorder(*[RuntimeError("never")] * 3)
-    dead = await dead_letters(broker)
+    dead = await broker.dead_letters()
     async with Dispatcher(broker, "t", handler, retry=RetryPolicy(max_deliveries=3, jitter=0.0), clock=clock):
-        await publish(broker, b"1", b"2", key="k")
+        await broker.put(b"1", b"2", key="k")
         await clock.advance(0.9)
         assert handler.calls == [(b"1", 1)]
         assert broker.told == []
@@ -294,9 +292,9 @@ async def test_without_redelivery_the_retry_takes_place_here(broker: Any, clock:
 async def test_without_redelivery_a_dead_letter_is_published_until_it_arrives(broker: Any, clock: ManualClock) -> None:
     broker.lack(Capability.REDELIVERY, Capability.DELAY)
     handler = Recorder(errors.BadRequest("no"))
-    dead = await dead_letters(broker)
+    dead = await broker.dead_letters()
     async with Dispatcher(broker, "t", handler, clock=clock):
-        await publish(broker, b"1")
+        await broker.put(b"1")
         broker.faults["publish"] = errors.BackendUnavailable("down")
         await clock.advance(5.0)
         assert broker.told == []
@@ -312,205 +310,13 @@ async def test_what_the_broker_cannot_delay_is_held_and_extended(broker: Any, cl
     handler = Recorder(RuntimeError("not yet"))
     policy = RetryPolicy(delay=10.0, jitter=0.0)
     async with Dispatcher(broker, "t", handler, concurrency=1, retry=policy, clock=clock) as dispatcher:
-        await publish(broker, b"1", b"2")
+        await broker.put(b"1", b"2")
         await clock.advance(9.5)
         assert broker.told == [(b"2", Ack())]
         assert dispatcher.in_flight == 1
         assert broker.extended == [b"1"] * 9
         await clock.advance(0.5)
         assert broker.told == [(b"2", Ack()), (b"1", Retry(0.0)), (b"1", Ack())]
-
-
-@pytest.mark.parametrize("manual", [False, True])
-async def test_what_the_handler_settled_stays_settled(broker: Any, clock: ManualClock, manual: bool) -> None:
-    dead = await dead_letters(broker)
-    states: list[bool] = []
-
-    async def handler(delivery: Delivery[Any]) -> None:
-        states.append(delivery.settled)
-        if delivery.message.body == b"ack":
-            await delivery.ack()
-            await delivery.retry()
-        elif delivery.message.body == b"retry" and delivery.count == 1:
-            await delivery.retry(7.0)
-        elif delivery.message.body == b"reject":
-            await delivery.reject("not wanted")
-        else:
-            await delivery.ack()
-        states.append(delivery.settled)
-        raise RuntimeError("after settling")
-
-    async with Dispatcher(broker, "t", handler, concurrency=1, manual=manual, clock=clock):
-        await publish(broker, b"ack", b"retry", b"reject")
-        await clock.advance(6.9)
-        assert broker.told == [(b"ack", Ack()), (b"retry", Retry(7.0)), (b"reject", Ack())]
-        await clock.advance(0.1)
-        assert broker.told[3:] == [(b"retry", Ack())]
-    assert states == [False, True] * 4
-    assert dead[0].message.headers["Micro-Dead-Reason"] == "not wanted"
-
-
-async def test_a_retry_by_hand_takes_effect_when_the_handler_ended(broker: Any, clock: ManualClock) -> None:
-    ended = asyncio.Event()
-
-    async def handler(delivery: Delivery[Any]) -> None:
-        if delivery.count == 1:
-            await delivery.retry()
-            await ended.wait()
-
-    async with Dispatcher(broker, "t", handler, clock=clock):
-        await publish(broker, b"1")
-        await settle()
-        assert broker.told == []
-        ended.set()
-        await settle()
-        assert broker.told == [(b"1", Retry(0.0)), (b"1", Ack())]
-
-
-async def test_retry_by_hand_ends_with_the_last_delivery(broker: Any, clock: ManualClock) -> None:
-    calls: list[int] = []
-
-    async def handler(delivery: Delivery[Any]) -> None:
-        calls.append(delivery.count)
-        await delivery.retry()
-
-    dead = await dead_letters(broker)
-    async with Dispatcher(broker, "t", handler, retry=RetryPolicy(max_deliveries=3), clock=clock):
-        await publish(broker, b"1")
-        await settle()
-    assert calls == [1, 2, 3]
-    assert len(dead) == 1
-
-
-async def test_an_ack_that_fails_reaches_the_handler(broker: Any, clock: ManualClock) -> None:
-    caught: list[tuple[type[Exception], bool]] = []
-
-    async def handler(delivery: Delivery[Any]) -> None:
-        broker.faults["settle"] = errors.BackendUnavailable("down")
-        try:
-            await delivery.ack()
-        except errors.BackendUnavailable as error:
-            caught.append((type(error), delivery.settled))
-        broker.faults.clear()
-
-    async with Dispatcher(broker, "t", handler, clock=clock):
-        await publish(broker, b"1")
-        await settle()
-    assert caught == [(errors.BackendUnavailable, False)]
-    assert broker.told == [(b"1", Ack())]
-
-
-async def test_manual_means_that_the_handler_settles(
-    broker: Any, clock: ManualClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def handler(delivery: Delivery[Any]) -> None:
-        if delivery.count == 2:
-            await delivery.ack()
-
-    async with Dispatcher(broker, "t", handler, manual=True, retry=EXACT, clock=clock):
-        await publish(broker, b"1")
-        await clock.advance(1.0)
-    assert broker.told == [(b"1", Retry(1.0)), (b"1", Ack())]
-    assert ["without settling" in line for line in lines(caplog)] == [True]
-
-
-async def test_a_delivery_shows_what_it_is_without_its_content() -> None:
-    delivery: Delivery[Any] = Delivery(topic="t", message=Message(body=b"secret"), key="k")
-    assert repr(delivery) == "Delivery(topic='t', key='k', count=1, size=6)"
-
-
-async def test_late_settlement_has_no_effect(broker: Any, clock: ManualClock) -> None:
-    kept: list[Delivery[Any]] = []
-
-    async def handler(delivery: Delivery[Any]) -> None:
-        kept.append(delivery)
-
-    async with Dispatcher(broker, "t", handler, clock=clock):
-        await publish(broker, b"1")
-        await settle()
-        await kept[0].reject("too late")
-        await kept[0].extend()
-    assert broker.told == [(b"1", Ack())]
-    assert broker.extended == []
-
-
-class Batches:
-    def __init__(self) -> None:
-        self.calls: list[list[bytes]] = []
-        self.gate = asyncio.Event()
-        self.gate.set()
-
-    async def __call__(self, batch: Sequence[Delivery[Any]]) -> None:
-        self.calls.append([delivery.message.body for delivery in batch])
-        await self.gate.wait()
-
-
-async def test_a_batch_is_full_or_has_waited(broker: Any, clock: ManualClock) -> None:
-    handler = Batches()
-    async with Dispatcher(broker, "t", handler, batch=(3, 0.5), clock=clock):
-        await publish(broker, b"1", b"2", b"3", b"4")
-        await settle()
-        assert handler.calls == [[b"1", b"2", b"3"]]
-        await clock.advance(0.4)
-        assert len(handler.calls) == 1
-        await clock.advance(0.1)
-        assert handler.calls == [[b"1", b"2", b"3"], [b"4"]]
-        await publish(broker, b"5")
-        await clock.advance(0.4)
-        assert len(handler.calls) == 2
-        await clock.advance(0.1)
-        assert handler.calls[2] == [b"5"]
-    assert clock.pending == 0
-
-
-async def test_batches_keep_the_order_of_a_key(broker: Any, clock: ManualClock) -> None:
-    handler = Batches()
-    handler.gate.clear()
-    async with Dispatcher(broker, "t", handler, batch=(2, 0.0), concurrency=4, clock=clock):
-        await publish(broker, b"a1", b"a2", b"a3", key="a")
-        await publish(broker, b"b1", key="b")
-        await publish(broker, b"-")
-        await clock.advance(0.0)
-        assert sorted(handler.calls) == [[b"a1", b"a2"], [b"b1", b"-"]]
-        handler.gate.set()
-        await clock.advance(0.0)
-        assert handler.calls[2] == [b"a3"]
-
-
-async def test_deliveries_of_a_batch_are_settled_one_by_one(broker: Any, clock: ManualClock) -> None:
-    dead = await dead_letters(broker)
-
-    async def handler(batch: Sequence[Delivery[Any]]) -> None:
-        by_body = {delivery.message.body: delivery for delivery in batch}
-        if b"bad" in by_body:
-            await by_body[b"bad"].reject("cannot be read")
-        if b"good" in by_body:
-            await by_body[b"good"].ack()
-        if any(delivery.count == 1 for delivery in batch):
-            raise errors.BadRequest("condemns none of them")
-
-    async with Dispatcher(broker, "t", handler, batch=(4, 0.1), retry=EXACT, clock=clock):
-        await publish(broker, b"good", b"bad", b"x", b"y")
-        await settle()
-        assert broker.told == [(b"bad", Ack()), (b"good", Ack()), (b"x", Retry(1.0)), (b"y", Retry(1.0))]
-        await clock.advance(1.1)
-        assert broker.told[4:] == [(b"x", Ack()), (b"y", Ack())]
-    assert [letter.message.body for letter in dead] == [b"bad"]
-
-
-async def test_a_batch_without_redelivery_comes_again_in_order(broker: Any, clock: ManualClock) -> None:
-    broker.lack(Capability.REDELIVERY, Capability.DELAY)
-    calls: list[list[tuple[bytes, int]]] = []
-
-    async def handler(batch: Sequence[Delivery[Any]]) -> None:
-        calls.append([(delivery.message.body, delivery.count) for delivery in batch])
-        if len(calls) == 1:
-            raise RuntimeError("not yet")
-
-    async with Dispatcher(broker, "t", handler, batch=(3, 0.1), retry=EXACT, clock=clock):
-        await publish(broker, b"1", b"2", b"3", b"4", key="k")
-        await clock.advance(2.0)
-    assert calls == [[(b"1", 1), (b"2", 1), (b"3", 1)], [(b"1", 2), (b"2", 2), (b"3", 2)], [(b"4", 1)]]
 
 
 @pytest.mark.parametrize(
@@ -549,12 +355,12 @@ async def test_nothing_is_lost_whatever_fails(
 
         return handle
 
-    dead = await dead_letters(broker)
+    dead = await broker.dead_letters()
     options: dict[str, Any] = {"queue": "q", "concurrency": 3, "retry": RetryPolicy(max_deliveries=4), "clock": clock}
     sent = {b"%d" % number for number in range(100)}
     async with Dispatcher(broker, "t", handler(1), **options), Dispatcher(broker, "t", handler(2), **options) as second:
         for body in sent:
-            await publish(broker, body, key=rand.choice(["a", "b", "c", None]))
+            await broker.put(body, key=rand.choice(["a", "b", "c", None]))
         await clock.advance(3.0)
         ending = asyncio.ensure_future(second.drain(0.5 if Capability.REDELIVERY in broker.capabilities else 1000.0))
         await clock.advance(400.0)
@@ -580,7 +386,7 @@ async def test_what_was_handled_is_gone_at_once(broker: Any, clock: ManualClock)
     try:
         async with Dispatcher(broker, "t", handler, clock=clock) as dispatcher:
             for body in (b"1", b"manual", b"last"):
-                await publish(broker, body)
+                await broker.put(body)
                 await settle()
             assert (len(seen), dispatcher.in_flight) == (3, 0)
             assert [ref() for ref in seen[:2]] == [None, None]

@@ -10,7 +10,6 @@ import pytest
 
 from pymicro import errors
 from pymicro.broker import Ack, Broker, Capability, Delivery, Dispatcher, MemoryBroker, Retry, RetryPolicy
-from pymicro.message import Message
 from pymicro_testing import ManualClock, no_leaks, settle
 
 
@@ -34,11 +33,6 @@ class Gated:
         self.ended.append(body)
 
 
-async def publish(broker: Broker, *bodies: bytes, key: str | None = None) -> None:
-    for body in bodies:
-        await broker.publish("t", Message(body=body), key=key, timeout=1.0)
-
-
 async def remaining(broker: Broker) -> list[tuple[bytes, int]]:
     """What is in the queue, as (body, count)."""
     consumer = await broker.consume("t", queue="q")
@@ -60,7 +54,7 @@ async def test_drain_takes_no_more_and_lets_what_is_here_finish(broker: Any, clo
     async with no_leaks():
         dispatcher = Dispatcher(broker, "t", handler, queue="q", concurrency=1, prefetch=2, clock=clock)
         async with dispatcher:
-            await publish(broker, b"1", b"2", b"3")
+            await broker.put(b"1", b"2", b"3")
             await settle()
             assert handler.begun == [b"1"]
             draining = asyncio.ensure_future(dispatcher.drain(30.0))
@@ -86,7 +80,7 @@ async def test_drain_of_an_idle_dispatcher_does_not_wait(broker: Any, clock: Man
 async def test_drain_hands_out_what_a_consumer_without_queue_still_has(broker: Any, clock: ManualClock) -> None:
     handler = Gated()
     async with Dispatcher(broker, "t", handler, concurrency=1, prefetch=1, clock=clock) as dispatcher:
-        await publish(broker, b"1", b"2", b"3")
+        await broker.put(b"1", b"2", b"3")
         await settle()
         draining = asyncio.ensure_future(dispatcher.drain(30.0))
         await settle()
@@ -98,7 +92,7 @@ async def test_drain_hands_out_what_a_consumer_without_queue_still_has(broker: A
 async def test_after_the_timeout_handlers_are_cancelled_and_deliveries_go_back(broker: Any, clock: ManualClock) -> None:
     handler = Gated()
     async with no_leaks(), Dispatcher(broker, "t", handler, queue="q", concurrency=1, clock=clock) as dispatcher:
-        await publish(broker, b"1", b"2", b"3")
+        await broker.put(b"1", b"2", b"3")
         await settle()
         draining = asyncio.ensure_future(dispatcher.drain(30.0))
         await clock.advance(29.9)
@@ -113,7 +107,7 @@ async def test_after_the_timeout_handlers_are_cancelled_and_deliveries_go_back(b
 async def test_closing_cancels_at_once_also_during_a_drain(broker: Any, clock: ManualClock) -> None:
     handler = Gated()
     async with no_leaks(), Dispatcher(broker, "t", handler, queue="q", clock=clock) as dispatcher:
-        await publish(broker, b"1")
+        await broker.put(b"1")
         await settle()
         draining = asyncio.ensure_future(dispatcher.drain(30.0))
         await settle()
@@ -127,7 +121,7 @@ async def test_a_cancelled_drain_closes(broker: Any, clock: ManualClock) -> None
     handler = Gated()
     async with no_leaks():
         dispatcher = await Dispatcher(broker, "t", handler, queue="q", clock=clock).__aenter__()
-        await publish(broker, b"1")
+        await broker.put(b"1")
         await settle()
         draining = asyncio.ensure_future(dispatcher.drain(30.0))
         await settle()
@@ -141,7 +135,7 @@ async def test_a_cancelled_drain_closes(broker: Any, clock: ManualClock) -> None
 async def test_what_nobody_began_can_be_given_back(broker: Any, clock: ManualClock) -> None:
     handler = Gated()
     async with Dispatcher(broker, "t", handler, queue="q", concurrency=1, clock=clock) as dispatcher:
-        await publish(broker, b"1", b"2")
+        await broker.put(b"1", b"2")
         await settle()
         draining = asyncio.ensure_future(dispatcher.drain(30.0, pending=False))
         await settle()
@@ -158,7 +152,7 @@ async def test_draining_waits_for_no_delay_that_the_broker_can_do_without(broker
         raise RuntimeError("not yet")
 
     async with Dispatcher(broker, "t", handler, queue="q", clock=clock) as dispatcher:
-        await publish(broker, b"1")
+        await broker.put(b"1")
         await settle()
         await dispatcher.drain(30.0)
     assert broker.told == [(b"1", Retry(0.0))]
@@ -175,7 +169,7 @@ async def test_draining_gives_back_what_was_to_be_tried_in_place(broker: Any, cl
 
     policy = RetryPolicy(keep_order=True, jitter=0.0)
     async with Dispatcher(broker, "t", handler, queue="q", retry=policy, clock=clock) as dispatcher:
-        await publish(broker, b"1", key="k")
+        await broker.put(b"1", key="k")
         await settle()
         await dispatcher.drain(30.0)
     assert calls == 1
@@ -192,7 +186,7 @@ async def test_without_redelivery_draining_waits_for_retries_here(broker: Any, c
             raise RuntimeError("not yet")
 
     async with Dispatcher(broker, "t", handler, retry=RetryPolicy(jitter=0.0), clock=clock) as dispatcher:
-        await publish(broker, b"1")
+        await broker.put(b"1")
         await settle()
         draining = asyncio.ensure_future(dispatcher.drain(30.0))
         await clock.advance(3.0)
@@ -206,7 +200,7 @@ async def test_without_redelivery_what_is_lost_is_logged(
 ) -> None:
     broker.lack(Capability.REDELIVERY, Capability.DELAY)
     async with Dispatcher(broker, "t", Gated(), concurrency=1, clock=clock):
-        await publish(broker, b"1", b"2")
+        await broker.put(b"1", b"2")
         await settle()
     assert [record.message for record in caplog.records] == ["deliveries lost topic=t number=2"]
 
@@ -218,7 +212,7 @@ async def test_a_partial_batch_is_handled_when_draining(broker: Any, clock: Manu
         sizes.append(len(batch))
 
     async with Dispatcher(broker, "t", handler, batch=(10, 60.0), clock=clock) as dispatcher:
-        await publish(broker, b"1", b"2")
+        await broker.put(b"1", b"2")
         await settle()
         await dispatcher.drain(5.0)
     assert sizes == [2]
@@ -239,7 +233,7 @@ async def test_a_handler_that_ignores_cancellation_delays_closing_only_so_long(
 
     async with no_leaks():
         async with Dispatcher(broker, "t", handler, queue="q", clock=clock, timeout=0.01):
-            await publish(broker, b"1")
+            await broker.put(b"1")
             await settle()
         assert "ignore cancellation" in caplog.records[0].message
         release.set()
@@ -254,7 +248,7 @@ async def test_a_handler_may_close_its_own_dispatcher(broker: Any, clock: Manual
         done.set()
 
     async with no_leaks(), Dispatcher(broker, "t", handler, queue="q", clock=clock) as dispatcher:
-        await publish(broker, b"1")
+        await broker.put(b"1")
         await done.wait()
 
 
@@ -263,7 +257,7 @@ async def test_a_consumer_that_cannot_detach_does_not_hinder_the_end(
 ) -> None:
     handler = Gated()
     async with no_leaks(), Dispatcher(broker, "t", handler, queue="q", clock=clock) as dispatcher:
-        await publish(broker, b"1")
+        await broker.put(b"1")
         await settle()
         broker.faults["detach"] = errors.BackendUnavailable("down")
         draining = asyncio.ensure_future(dispatcher.drain(30.0))

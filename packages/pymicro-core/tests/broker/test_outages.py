@@ -9,14 +9,8 @@ from typing import Any
 import pytest
 
 from pymicro import errors
-from pymicro.broker import Ack, Broker, Delivery, Dispatcher, Retry, RetryPolicy
-from pymicro.message import Message
+from pymicro.broker import Ack, Delivery, Dispatcher, Retry, RetryPolicy
 from pymicro_testing import ManualClock, no_leaks, settle
-
-
-async def publish(broker: Broker, *bodies: bytes, key: str | None = None) -> None:
-    for body in bodies:
-        await broker.publish("t", Message(body=body), key=key, timeout=1.0)
 
 
 async def ignore(delivery: Delivery[Any]) -> None:
@@ -40,7 +34,7 @@ async def test_a_broker_that_is_away_at_the_start_is_tried_again(
         broker.faults.clear()
         await clock.advance(5.0)
         assert dispatcher.attached
-        await publish(broker, b"1")
+        await broker.put(b"1")
         await settle()
         assert broker.told == [(b"1", Ack())]
     assert events(caplog) == ["subscription failed", "subscription works again"]
@@ -61,9 +55,9 @@ async def test_receiving_survives_faults(
     caplog.set_level(logging.INFO)
     async with Dispatcher(broker, "t", ignore, clock=clock):
         broker.faults["receive"] = error
-        await publish(broker, b"1")
+        await broker.put(b"1")
         await clock.advance(30.0)
-        await publish(broker, b"2")
+        await broker.put(b"2")
         broker.faults.clear()
         await clock.advance(5.0)
         assert broker.told == [(b"1", Ack()), (b"2", Ack())]
@@ -76,7 +70,7 @@ async def test_a_consumer_that_closed_by_itself_is_replaced(broker: Any, clock: 
         await broker.consumers[0].aclose()
         await settle()
         assert not dispatcher.attached
-        await publish(broker, b"1")
+        await broker.put(b"1")
         await clock.advance(1.0)
         assert dispatcher.attached
         assert broker.told == [(b"1", Ack())]
@@ -101,11 +95,11 @@ async def test_settlements_that_fail_are_logged_and_hold_nothing_up(
 
     async with Dispatcher(broker, "t", handler, concurrency=1, prefetch=3, retry=failing, clock=clock) as dispatcher:
         broker.faults["settle"] = errors.BackendUnavailable("down")
-        await publish(broker, b"1", b"2")
+        await broker.put(b"1", b"2")
         await settle()
         assert dispatcher.in_flight == 0
         broker.faults.clear()
-        await publish(broker, b"3")
+        await broker.put(b"3")
         await settle()
         assert broker.told == [(b"3", Ack())]
     assert [event for event in events(caplog) if event.startswith("settling")] == [
@@ -122,7 +116,7 @@ async def test_a_lease_is_extended_while_the_delivery_waits_and_is_handled(broke
         await gate.wait()
 
     async with Dispatcher(broker, "t", handler, concurrency=1, clock=clock):
-        await publish(broker, b"1", b"2")
+        await broker.put(b"1", b"2")
         await clock.advance(90.0)
         assert sorted(broker.extended) == [b"1"] * 9 + [b"2"] * 9
         gate.set()
@@ -151,7 +145,7 @@ async def test_a_lease_that_cannot_be_extended_cancels_the_handler(
                 broker.faults.clear()
 
     async with Dispatcher(broker, "t", handler, concurrency=1, clock=clock):
-        await publish(broker, b"1", b"2")
+        await broker.put(b"1", b"2")
         broker.faults["extend"] = errors.BackendUnavailable("down")
         await clock.advance(29.9)
         assert cancelled == []
@@ -176,7 +170,7 @@ async def test_one_refused_extension_cancels_the_handler_at_once(broker: Any, cl
                 cancelled.append(clock.monotonic())
 
     async with Dispatcher(broker, "t", handler, clock=clock):
-        await publish(broker, b"1")
+        await broker.put(b"1")
         broker.faults["extend"] = errors.BackendRefused("not yours")
         await clock.advance(10.0)
         assert cancelled == [10.0]
@@ -189,6 +183,6 @@ async def test_a_handler_can_extend_by_itself(broker: Any, clock: ManualClock) -
         await delivery.extend()
 
     async with Dispatcher(broker, "t", handler, clock=clock):
-        await publish(broker, b"1")
+        await broker.put(b"1")
         await settle()
     assert broker.extended == [b"1"]

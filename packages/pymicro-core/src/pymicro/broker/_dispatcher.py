@@ -6,8 +6,9 @@ What happens to a delivery:
                        ^                           |
                        +---- again, in place ------+
 
-* One task receives, never more than `prefetch` deliveries at a time. Each group of deliveries (one, or a batch) has
-  a task that runs the handler and then settles; at most `concurrency` of them are in a handler.
+* One task receives, never more than `prefetch` deliveries at a time. Workers, which are tasks too, take one group of
+  deliveries (one, or a batch) after the other, run the handler and then settle; at most `concurrency` of them are in a
+  handler. One worker does it all as long as it need not wait; when it does, each group that is left gets one.
 * The lane of a key opens when the handler ended. Only what is tried again in place keeps it closed.
 * A delivery is retried through the broker where that counts (`REDELIVERY`), else in place. A broker that cannot delay
   (`DELAY`) has the delivery held here until the delay passed; it counts to `prefetch` while it waits.
@@ -124,7 +125,8 @@ class Dispatcher(Component):
         self._context = contextvars.Context()
         self._loop: asyncio.AbstractEventLoop
         self._name = f"handle {topic}"
-        self._groups: set[asyncio.Task[None]] = set()
+        self._workers: set[asyncio.Task[None]] = set()
+        self._helping = False
         self._receiver: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -188,12 +190,13 @@ class Dispatcher(Component):
         self._receiver.add_done_callback(lambda _: self._check_idle())
 
     async def _close(self) -> None:
+        self._begin_pending = False
         self._idle.set()
         if self._timer is not None:
             self._timer.cancel()
         background = [task for task in (self._receiver, self._keeper) if task is not None]
         try:
-            await self._cancel({*self._groups, *background})
+            await self._cancel({*self._workers, *background})
         finally:
             if self._consumer is not None:
                 await self._bounded("closing", self._consumer.aclose())
@@ -282,19 +285,32 @@ class Dispatcher(Component):
 
     def _check_idle(self) -> None:
         waiting = self._lanes.ready and self._begin_pending
-        if self._receiver is not None and self._receiver.done() and not self._groups and not waiting:
+        if self._receiver is not None and self._receiver.done() and not self._workers and not waiting:
             self._idle.set()
 
     # Handling
 
     def _schedule(self) -> None:
-        """Begin as many groups as there are slots for."""
-        if not (self._lanes.ready and self.is_open and self._begin_pending):
-            return
-        while self._running < self._concurrency and self._lanes.ready and self._enough():
-            self._begin(self._lanes.take(self._size))
-        if self._timer is None and self._lanes.ready and not self._enough():
+        """Have a worker begin, if there is something to do and a slot is free."""
+        if self._waits():
+            self._employ()
+        else:
+            self._watch_batch()
+
+    def _watch_batch(self) -> None:
+        """What is too little for a batch waits for more, and not for ever."""
+        if self._timer is None and self._lanes.ready and self._begin_pending and not self._enough():
             self._timer = self._clock.call_later(self._wait, self._flush)
+
+    def _waits(self) -> bool:
+        """Whether a group waits that may begin now."""
+        lanes = self._lanes
+        return (
+            lanes.ready > 0
+            and self._running < self._concurrency
+            and self._begin_pending
+            and (lanes.ready >= self._size or self._enough())
+        )
 
     def _enough(self) -> bool:
         return self._lanes.ready >= self._size or self._due or self._draining
@@ -304,38 +320,70 @@ class Dispatcher(Component):
         self._due = True
         self._schedule()
 
-    def _begin(self, group: list[Work]) -> None:
+    def _employ(self) -> None:
+        task = self._task(self._work(), self._name)
+        if not task.done():  # where tasks begin eagerly, it may be
+            self._workers.add(task)
+
+    def _call_help(self) -> None:
+        """Should the worker that asks wait in this turn of the loop, others begin in the next."""
+        if self._lanes.ready and not self._helping:
+            self._helping = True
+            self._loop.call_soon(self._help)
+
+    def _help(self) -> None:
+        self._helping = False
+        if self._waits():
+            groups = -(-self._lanes.ready // self._size)
+            for _ in range(min(groups, self._concurrency - self._running)):
+                self._employ()
+        else:
+            self._watch_batch()
+
+    async def _work(self) -> None:
+        task = asyncio.current_task(self._loop)
+        assert task is not None
+        try:
+            while self._waits():
+                await self._handle(task, self._take())
+                if contextvars.copy_context() != self._context:
+                    self._schedule()  # what a handler left there is not for the next one to see
+                    break
+        finally:
+            self._workers.discard(task)
+            self._check_idle()
+
+    def _take(self) -> list[Work]:
         self._due = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        group = self._lanes.take(self._size)
         self._running += 1
-        task = self._task(self._run(group), self._name)
-        if not task.done():  # where tasks begin eagerly, it may be
-            self._groups.add(task)
+        self._call_help()
+        return group
 
-    async def _run(self, group: list[Work]) -> None:
-        task = asyncio.current_task(self._loop)
-        assert task is not None
-        try:
-            error = await self._call(task, group)
-            self._running -= 1
-            if error is not None:
-                self._report(group, error)
-            if len(group) == 1:  # most are, and each step costs
-                settlement = self._decide(group[0], error, True)
-                self._let_go(group[0], settlement)
-                self._schedule()
-                await self._conclude(group[0], settlement)
+    async def _handle(self, task: asyncio.Task[Any], group: list[Work]) -> None:
+        error = await self._call(task, group)
+        self._running -= 1
+        if error is not None:
+            self._report(group, error)
+        if len(group) == 1:  # most are, and each step costs
+            work = group[0]
+            settlement = self._decide(work, error, True)
+            self._let_go(work, settlement)
+            self._call_help()
+            if settlement is _ACK:
+                await self._settler.acknowledge(work, _ACK)
+                self._forget(work)
             else:
-                settlements = [self._decide(work, error, False) for work in group]
-                for work, settlement in zip(group, settlements, strict=True):
-                    self._let_go(work, settlement)
-                self._schedule()
-                await asyncio.gather(*map(self._conclude, group, settlements))
-        finally:
-            self._groups.discard(task)
-            self._check_idle()
+                await self._conclude(work, settlement)
+        else:
+            settlements = [self._decide(work, error, False) for work in group]
+            for work, settlement in zip(group, settlements, strict=True):
+                self._let_go(work, settlement)
+            self._call_help()
+            await asyncio.gather(*map(self._conclude, group, settlements))
 
     def _worth_handling(self, work: Work) -> bool:
         return not work.lost and work.delivery.count <= self._policy.max_deliveries
@@ -348,20 +396,31 @@ class Dispatcher(Component):
         for work in works:
             work.handling = task
         argument = [work.delivery for work in works] if self._batched else works[0].delivery
+        error: BaseException | None = None
         try:
             await self._handler(argument)
-        except asyncio.CancelledError as error:
+        except asyncio.CancelledError as caught:
             if not self.is_open:
                 raise
-            return error
-        except Exception as error:
-            return error
+            error = caught
+        except Exception as caught:
+            error = caught
         finally:
             for work in works:
                 work.handling = None
-            while task.cancelling() and self.is_open:  # a lost lease ended the handler, not this task
-                task.uncancel()
-        return None
+        if task.cancelling():
+            await self._take_back(task)
+        return error
+
+    async def _take_back(self, task: asyncio.Task[Any]) -> None:
+        """A lost lease, or the handler itself, asked for the end of the handler and not of its worker."""
+        while task.cancelling() and self.is_open:
+            task.uncancel()
+        try:
+            await asyncio.sleep(0)  # before Python 3.13 what was not heard yet is still heard at the next wait
+        except asyncio.CancelledError:
+            if not self.is_open:
+                raise
 
     def _decide(self, work: Work, error: BaseException | None, alone: bool) -> Settlement | None:
         """What is to be told to the broker; None: it was told."""
@@ -374,7 +433,7 @@ class Dispatcher(Component):
         if work.settlement is not None:
             asked_in_vain = isinstance(work.settlement, Retry) and last
             return Reject("retry was asked for after the last delivery") if asked_in_vain else work.settlement
-        if not self._worth_handling(work):
+        if count > self._policy.max_deliveries:
             return Reject(f"delivered {count - 1} times, and never finished")
         if error is None and self._manual:
             error = UsageError("the handler returned without settling the delivery")

@@ -69,16 +69,22 @@ class Settler:
         # With a dead letter of ours the broker must not make one of its own.
         return reject if topic is None else Ack()
 
+    async def acknowledge(self, work: Work, ack: Ack) -> None:
+        """Tell the broker that it is done; faults are logged."""
+        work.settlement = ack
+        try:
+            await work.consumer.settle(work.delivery, ack)
+        except Exception as error:
+            self._telling.begin(error)  # the broker was not told, so it delivers the message again
+        else:
+            work.told = True
+            if self._telling.active:
+                self._telling.end()
+
     async def conclude(self, work: Work, settlement: Settlement) -> bool:
         """Tell the broker, come what may; faults are logged. False: it was not possible in time, and is lost."""
         if isinstance(settlement, Ack):
-            try:
-                await work.consumer.settle(work.delivery, settlement)
-            except Exception as error:
-                self._telling.begin(error)  # the broker was not told, so it delivers the message again
-            else:
-                work.told = True
-                self._telling.end()
+            await self.acknowledge(work, settlement)
             return True
         if isinstance(settlement, Retry):
             return await self._give_back(work, settlement.delay)

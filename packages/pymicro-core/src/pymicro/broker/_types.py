@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Any, Final, Generic, Protocol, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -192,4 +192,4 @@ class Delivery(Generic[T]):
 
 def bind(delivery: Delivery[Any], holder: Holder) -> None:
     """Let the delivery's own methods work through `holder`."""
-    cast(Any, delivery)._holder = holder
+    delivery._holder = holder

@@ -229,8 +229,8 @@ class _Event:
 
     async def handle(self, delivery: Delivery[Any]) -> None:
         """One event."""
-        delivery.value = self.decode(delivery)
-        body = delivery if self._subscriber.manual else delivery.value
+        value = delivery.value = self.decode(delivery)
+        body = delivery if self._subscriber.manual else value
         headers = delivery.message.headers
         await self._run(Request(service=self._service, endpoint=delivery.topic, body=body, headers=headers))
 
@@ -248,8 +248,11 @@ class _Event:
             await self._run(Request(service=self._service, endpoint=self._subscriber.topic, body=good))
 
     async def _run(self, request: Request) -> None:
-        current.set(request)
-        await self._call(request)
+        token = current.set(request)
+        try:
+            await self._call(request)
+        finally:
+            current.reset(token)
 
     def decode(self, delivery: Delivery[Any]) -> Any:
         """The event's value. An envelope type carries the plain body, as go-micro `client/rpc_client.go` sends it.
