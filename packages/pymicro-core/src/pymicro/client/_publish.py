@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from pymicro._internal.ids import new_id
 from pymicro.broker import Broker
 from pymicro.codec import CodecTable, Encode, EnvelopeCodec
 from pymicro.message import Message
@@ -63,7 +63,7 @@ class Publishing:
             [
                 (names.CONTENT_TYPE, content_type or self._content_type),
                 (names.TOPIC, topic),
-                ("Micro-ID", str(uuid.uuid4())),
+                ("Micro-ID", new_id()),
                 *merged(
                     propagated_by(serving) if serving is not None else (),
                     chosen.metadata if chosen is not None else (),
