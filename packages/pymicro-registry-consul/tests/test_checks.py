@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pymicro.errors import BackendUnavailable, ConfigurationError, UsageError
+from pymicro.errors import BackendUnavailable, ConfigurationError
 from pymicro.registry import Node, ServiceRecord
 from pymicro_testing.faults import FaultProxy
 from pymicro_testing.servers import ConsulServer
@@ -139,7 +139,7 @@ async def test_a_clean_stop_leaves_nothing_at_the_agent_that_was_used_before(
         assert await registry.get_service(name) == ()
 
 
-async def test_what_consul_cannot_hold_is_refused(open_registry: Any, record: Any, name: str) -> None:
+async def test_what_consul_cannot_hold_is_refused(open_registry: Any, name: str) -> None:
     registry = await open_registry()
     for service in (
         ServiceRecord(name),
@@ -152,6 +152,3 @@ async def test_what_consul_cannot_hold_is_refused(open_registry: Any, record: An
         with pytest.raises(ConfigurationError):
             await registry.register(service, ttl=90)
         assert await registry.get_service(service.name) == ()
-    registration = await registry.register(record(name), ttl=90)
-    with pytest.raises(UsageError):
-        await registration.update(record(name, "2"))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pymicro.clock import SystemClock
-from pymicro.errors import BackendUnavailable, Closed, ConfigurationError, UsageError
+from pymicro.errors import BackendUnavailable, Closed, ConfigurationError
 from pymicro.plugins import Build
 from pymicro.registry import Node, ServiceRecord
 from pymicro_registry_mdns import MdnsOptions, _network
@@ -55,11 +55,6 @@ async def test_what_does_not_fit_is_refused(open_registry: Any, record: Callable
     registry = await open_registry()
     with pytest.raises(ConfigurationError, match="IP:port only"):
         await registry.register(record(address="localhost:9000"), ttl=30)
-    registration = await registry.register(record(id="greeter-1"), ttl=30)
-    for changed in (record(id="greeter-2"), record(id="greeter-1", version="2"), record("other", id="greeter-1")):
-        with pytest.raises(UsageError, match="keeps name"):
-            await registration.update(changed)
-    assert registration.state == "registered"
 
 
 async def test_one_node_in_two_registrations_goes_with_the_last(

@@ -13,6 +13,7 @@ from pymicro.errors import BackendRefused, BackendUnavailable, Closed, Configura
 from pymicro.plugins import Build
 from pymicro.plugins.toolkit import log
 from pymicro.registry import Registration, RegistrationState, ServiceRecord
+from pymicro.registry.keeper import check_update
 from pymicro_nats.connection import Link, Session
 from pymicro_registry_nats import _wire
 from pymicro_registry_nats._agent import Agent
@@ -50,6 +51,7 @@ class NatsRegistration(Registration):
         if self.closed:
             raise Closed(f"the registration of {self.service.name!r} was closed")
         payload = _wire.record(service)
+        check_update(self.service, service)
         self.service, self.payload = service, payload
         await self.attempt()
 

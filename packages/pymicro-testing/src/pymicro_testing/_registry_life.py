@@ -199,16 +199,8 @@ class RegistryLife(Conformance[Registry]):
         fits: Callable[[Snapshot], bool],
         seen: list[Snapshot] | None = None,
     ) -> Snapshot:
-        """The first snapshot that fits; those up to it are appended to `seen`."""
-        end = asyncio.get_running_loop().time() + self.patience
-        snapshot = None
-        while asyncio.get_running_loop().time() < end:
-            snapshot = await self.within(anext(snapshots))
-            if seen is not None:
-                seen.append(snapshot)
-            if fits(snapshot):
-                return snapshot
-        raise AssertionError(f"no snapshot fits; the last one is {snapshot!r}")
+        """See the function `until`; fails after `patience`."""
+        return await until(snapshots, fits, seen, within=self.patience)
 
     async def until_ports(self, registry: Registry, name: str, ports: set[int]) -> None:
         """Wait until `registry` finds exactly the nodes with these ports."""
@@ -238,6 +230,32 @@ class RegistryLife(Conformance[Registry]):
         with pytest.raises(Closed):
             async with registry.watch("greeter") as snapshots:
                 await self.within(anext(snapshots))
+
+
+async def until(
+    snapshots: AsyncIterator[Snapshot],
+    fits: Callable[[Snapshot], bool],
+    seen: list[Snapshot] | None = None,
+    *,
+    within: float,
+) -> Snapshot:
+    """The first snapshot of a watch that fits; those up to it are appended to `seen`. Fails after `within` seconds."""
+    snapshot = None
+    end = asyncio.get_running_loop().time() + within
+    timeout = asyncio.timeout(within)
+    try:
+        async with timeout:
+            async for snapshot in snapshots:
+                if seen is not None:
+                    seen.append(snapshot)
+                if fits(snapshot):
+                    return snapshot
+                if asyncio.get_running_loop().time() >= end:  # they come without a pause
+                    break
+    except TimeoutError:
+        if not timeout.expired():
+            raise
+    raise AssertionError(f"no snapshot fits, within {within:g} seconds; the last one is {snapshot!r}")
 
 
 def ports_of(services: Sequence[ServiceRecord]) -> set[int]:

@@ -8,12 +8,14 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from pymicro.errors import BackendRefused, Closed, ConfigurationError
+from pymicro.errors import BackendRefused, Closed, ConfigurationError, UsageError
 from pymicro.record import Endpoint, Node, ServiceRecord, Value
 from pymicro.registry import Snapshot
 from pymicro_testing._guard import since
-from pymicro_testing._registry_life import TTL, RegistryLife, drain, names_of, ports_of, values_of
+from pymicro_testing._registry_life import TTL, RegistryLife, drain, names_of, ports_of, until, values_of
 from pymicro_testing.clock import settle
+
+__all__ = ["RegistryConformance", "until"]
 
 _REQUEST: Final = Value("HelloRequest", "HelloRequest", (Value("name", "string"), Value("tags", "[]string")))
 _ENDPOINTS: Final = (
@@ -193,6 +195,23 @@ class RegistryConformance(RegistryLife):
             assert registration.state == "registered"
             (found,) = await other.get_service(name)
             assert found.metadata["weight"] == "2"
+
+    @since("0.1")
+    async def test_an_update_to_another_service_or_node_is_refused(self) -> None:
+        async with self.pair() as (registry, other):
+            name = self.unique("greeter")
+            record = self.record(name)
+            registration = await registry.register(record, ttl=TTL)
+            (node,) = record.nodes
+            new_node = msgspec.structs.replace(node, id=f"{node.id}-new")
+            for change in ({"name": f"{name}-new"}, {"version": "new"}, {"nodes": (new_node,)}):
+                changed = msgspec.structs.replace(record, **change)
+                await self.refused(registration.update(changed), UsageError)
+            assert registration.state == "registered"
+            await self.until_ports(other, name, {9000})
+            (found,) = await other.get_service(name)
+            assert (found.version, [each.id for each in found.nodes]) == (record.version, [node.id])
+            assert not await other.get_service(f"{name}-new")
 
     @since("0.1")
     async def test_closing_a_registration_deregisters(self) -> None:

@@ -49,7 +49,7 @@ class Registration(ABC):
 
         Raises:
             Closed: the registration was closed.
-            UsageError: the name, the version or the nodes are others, and the registry keeps to them.
+            UsageError: the name, the version or the nodes are others.
             ConfigurationError: see `Registry.register`.
         """
 

@@ -15,6 +15,7 @@ from pymicro.plugins import Build, NoOptions
 from pymicro.record import ServiceRecord, merge
 from pymicro.registry._contract import Registration, RegistrationState, Registry, Snapshot
 from pymicro.registry._watch import SnapshotFeed
+from pymicro.registry.keeper import check_update
 
 # Records are kept as bytes, so that nobody shares a dictionary with the catalog or with another reader.
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -125,6 +126,7 @@ class MemoryRegistration(Registration):
     async def update(self, service: ServiceRecord) -> None:
         if self._closed:
             raise Closed(f"the registration of {self._name!r} was closed")
+        check_update(_decode(self._record), service)
         self._record = _encode(service)
         self._renew()
 
