@@ -80,6 +80,48 @@ async def test_what_is_written_in_one_turn_arrives_in_order(nats_server: NatsSer
         await link.aclose()
 
 
+async def test_a_subscription_that_the_server_knows_loses_nothing(nats_server: NatsServer) -> None:
+    """Also when there are so many at once that the driver lets who subscribes wait after it has sent that."""
+    many = 5000
+    arrived = 0
+
+    def count(_: Any) -> None:
+        nonlocal arrived
+        arrived += 1
+
+    link = await open_link(NatsOptions(), Build(addresses=(nats_server.address,)))
+    try:
+        async with asyncio.timeout(PATIENCE):
+            session = await link.session()
+            subscribing = [asyncio.create_task(session.take("here", "", count)) for _ in range(many)]
+            await asyncio.sleep(0)  # all are sent
+            session.write(b"PUB here 1\r\nx\r\n")
+            await asyncio.gather(*subscribing)
+            await session.written()
+            assert arrived == many
+    finally:
+        await link.aclose()
+
+
+async def test_who_subscribes_is_cancelled_also_while_the_driver_waits(nats_server: NatsServer) -> None:
+    arrived: list[Any] = []
+    link = await open_link(NatsOptions(), Build(addresses=(nats_server.address,)))
+    try:
+        async with asyncio.timeout(PATIENCE):
+            session = await link.session()
+            subscribing = [asyncio.create_task(session.take("here", "", arrived.append)) for _ in range(2000)]
+            await asyncio.sleep(0)  # all are sent, and the last ones wait for the driver
+            for each in subscribing:
+                each.cancel()
+            ends = await asyncio.gather(*subscribing, return_exceptions=True)
+            assert {type(end) for end in ends} == {asyncio.CancelledError}
+            await session.publish("here", b"x")
+            assert not arrived
+            await session.confirm()
+    finally:
+        await link.aclose()
+
+
 async def test_what_is_taken_is_the_message_that_was_sent(nats_server: NatsServer) -> None:
     """Also with headers, which must not break the protocol."""
     arrived: list[Any] = []

@@ -49,6 +49,7 @@ class NatsConsumer(Consumer):
 
     def __init__(self, source: Source) -> None:
         self.source = source
+        self._longest = envelope.longest(source.build.limits)
         self._here: deque[Arrived] = deque()
         self._unsettled: dict[Delivery[Any], Arrived] = {}
         self._news = asyncio.Event()
@@ -138,7 +139,7 @@ class NatsConsumer(Consumer):
                 raise Closed("the consumer was closed")
             limit = min(max, self.source.prefetch - len(self._unsettled))
             if limit > 0 and self._here:
-                return [self._hand_out() for _ in range(min(limit, len(self._here)))]
+                return [self._hand_out(self._here.popleft()) for _ in range(min(limit, len(self._here)))]
             if self._left and not self._here:
                 raise Closed("the consumer was detached")
             self._news.clear()
@@ -146,8 +147,7 @@ class NatsConsumer(Consumer):
                 await self._want(limit)
             await self._news.wait()
 
-    def _hand_out(self) -> Delivery[Any]:
-        message = self._here.popleft()
+    def _hand_out(self, message: Arrived) -> Delivery[Any]:
         content, key = _wire.read(message.data)
         delivery: Delivery[Any] = Delivery(
             topic=self.source.topic, message=content, key=key, count=self._count(message), make_native=message.native
@@ -163,7 +163,7 @@ class NatsConsumer(Consumer):
         self._news.set()
 
     def _too_large(self, message: Arrived) -> bool:
-        too_large = len(message.data) > envelope.longest(self.source.build.limits)
+        too_large = len(message.data) > self._longest
         if too_large:
             self._log(logging.ERROR, "message over the limit dropped", size=len(message.data))
         return too_large

@@ -30,9 +30,9 @@ class CoreConsumer(NatsConsumer):
         """Nothing to do: the server pushes."""
 
     def _arrived(self, message: Arrived) -> None:
-        if self._too_large(message):
-            return
         size = len(message.data)
+        if size > self._longest and self._too_large(message):
+            return
         if len(self._here) >= self._options.max_messages or (
             self._here and self._bytes + size > self._options.max_bytes
         ):
@@ -47,13 +47,12 @@ class CoreConsumer(NatsConsumer):
             self._log(logging.WARNING, "subscription too slow, messages dropped", waiting=waiting, bytes=self._bytes)
         self._dropped += 1
 
-    def _hand_out(self) -> Delivery[Any]:
-        self._bytes -= len(self._here[0].data)
-        delivery = super()._hand_out()
+    def _hand_out(self, message: Arrived) -> Delivery[Any]:
+        self._bytes -= len(message.data)
         if self._dropped and len(self._here) <= self._options.max_messages // 2:
             self._log(logging.INFO, "subscription keeps up again", dropped=self._dropped)
             self._dropped = 0
-        return delivery
+        return super()._hand_out(message)
 
     async def settle(self, delivery: Delivery[Any], settlement: Settlement) -> None:
         if self._unsettled.pop(delivery, None) is not None:

@@ -139,9 +139,9 @@ class PullConsumer(NatsConsumer):
                 self._times[id(message)] = now
                 self._put_quietly(message, _PROGRESS)
 
-    def _hand_out(self) -> Delivery[Any]:
-        self._times.pop(id(self._here[0]), None)
-        return super()._hand_out()
+    def _hand_out(self, message: Arrived) -> Delivery[Any]:
+        self._times.pop(id(message), None)
+        return super()._hand_out(message)
 
     def _count(self, message: Arrived) -> int:
         parts = message.reply.split(b".")
@@ -171,17 +171,17 @@ class PullConsumer(NatsConsumer):
     async def _tell(self, message: Arrived, verb: bytes) -> None:
         session = self.source.link.ready
         if session is not None:
-            await session.publish(message.reply.decode(), verb, self._telling)
+            await session.publish(_answer_to(message), verb, self._telling)
             return
         async with self.source.link.within(*self._telling):
             session = await self.source.link.session()
-            await session.publish(message.reply.decode(), verb)
+            await session.publish(_answer_to(message), verb)
 
     def _put_quietly(self, message: Arrived, verb: bytes) -> None:
         session = self._session
         if session is not None and not (session.congested or session.lost.is_set()):
             with suppress(BackendUnavailable):  # the server delivers it again
-                session.put(message.reply.decode(), verb)
+                session.put(_answer_to(message), verb)
 
     async def _give_back(self, session: Session) -> None:
         if not self.source.queue:
@@ -189,13 +189,18 @@ class PullConsumer(NatsConsumer):
             return
         messages = [*self._unsettled.values(), *self._here]
         for message in messages:
-            await session.send(message.reply.decode(), _NAK)
+            await session.send(_answer_to(message), _NAK)
         if messages:
             await session.confirm()
 
     async def aclose(self) -> None:
         self._untold.update(self._unsettled)
         await super().aclose()
+
+
+def _answer_to(message: Arrived) -> str:
+    # If a faulty network changed it, the answer goes nowhere, and the message comes again.
+    return message.reply.decode(errors="replace")
 
 
 def _verb(settlement: Settlement) -> bytes:

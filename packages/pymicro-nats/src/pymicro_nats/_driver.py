@@ -2,20 +2,25 @@
 
 * `Client.close` gives up half-way when it cannot write any more: it leaves tasks, and tells nobody. So the end of a
   connection is seen by the end of its tasks, and they are ended here.
-* `Client.connect` uses `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes with a result.
+* `Client.connect` uses `asyncio.wait_for`, which in Python 3.11 swallows a cancellation that comes with a result;
+  `subscribe` swallows one when many subscribe at once, which is when it waits, after the command was sent.
 * `close` waits for a server that does not read, so the connection is aborted.
 * `connect` goes on without TLS when the server has none.
 * `Subscription.unsubscribe` drops what is on its way, and `drain` sends its question before what waits to be written.
-* A message costs a queue, a turn of another task and a dozen coroutines, which is most of what it costs at all: what
-  comes often is tapped where the parser hands it over, and written without the driver (`tap`, `write`).
+* A message costs a parser's work on copies, a queue, a turn of another task and a dozen coroutines, which is most of
+  what it costs at all: messages are read here (`_reader.Reader`), and written without the driver (`write`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+
+from nats.errors import ProtocolError
+
+from pymicro_nats._reader import Reader, Tap
 
 
 @asynccontextmanager
@@ -60,27 +65,34 @@ async def stop(client: Any, subscription: Any) -> None:
     await client._send_unsubscribe(subscription._id)
 
 
-#: Takes a message as it came: subject, the subject for the answer, payload, and the block of headers or None.
-Tap = Callable[[bytes, bytes, bytes, bytes | None], None]
-
-
 def tap(client: Any, taps: Mapping[int, Tap]) -> None:
     """Hand the messages of some subscriptions, by their number, to functions that do not wait."""
-    others = client._process_msg
+    parser, stream = client._ps, client._transport._io_reader
+    reader, before = Reader(taps, stream.feed_data), bytes(parser.buf) + bytes(stream._buffer)
+    parser.buf.clear()
+    stream._buffer.clear()
 
-    async def process(sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
-        function = taps.get(sid)
-        if function is None:
-            await others(sid, subject, reply, data, headers)
-        else:
-            function(subject, reply, data, headers)
+    def feed(data: bytes) -> None:
+        try:
+            reader.feed(data)
+        except ValueError as error:
+            stream.set_exception(
+                ProtocolError(f"nats: {error}")
+            )  # which ends the driver's task, and with it the session
 
-    client._process_msg = process
+    stream.feed_data = feed
+    feed(before)
 
 
 def number(subscription: Any) -> int:
     """What the server calls a subscription."""
     sid: int = subscription._id
+    return sid
+
+
+def next_number(client: Any) -> int:
+    """What it will call the next one."""
+    sid: int = client._sid + 1
     return sid
 
 
