@@ -1,6 +1,7 @@
 """kafka-python: a producer with acks=all, and a consumer that commits what it handled after each poll.
 
-It is a blocking library: its producer's futures are waited for in asyncio, and its consumer has a thread.
+It is a blocking library: its producer's futures are waited for in asyncio, and its consumer has a thread. It counts no
+deliveries, which pymicro does in what it commits.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from messaging import PREFETCH, QUEUE, Publish, Record, Take
 
 DISTRIBUTIONS = {"kafka": ("kafka-python",)}
 _POLL = 200  # milliseconds
+#: Bytes of one batch, as pymicro has it: by default, 16 KiB, it would send five where one does.
+_BATCH = 256 * 1024
 
 
 async def prepare(backend: str, address: str, topic: str) -> None:
@@ -37,7 +40,7 @@ def _make(address: str, topic: str) -> None:
 async def publisher(backend: str, address: str, topic: str) -> AsyncIterator[Publish]:
     """See `Messenger`."""
     loop = asyncio.get_running_loop()
-    producer = await asyncio.to_thread(KafkaProducer, bootstrap_servers=address, acks="all")
+    producer = await asyncio.to_thread(KafkaProducer, bootstrap_servers=address, acks="all", batch_size=_BATCH)
     await asyncio.to_thread(producer.partitions_for, topic)
 
     async def publish(body: bytes) -> None:

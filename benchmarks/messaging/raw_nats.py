@@ -1,8 +1,9 @@
-"""nats-py: core NATS, where a flush confirms each message, and JetStream."""
+"""nats-py: core NATS, where a flush confirms each message, and JetStream, with the ids that let it be tried again."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -28,13 +29,14 @@ async def publisher(backend: str, address: str, topic: str) -> AsyncIterator[Pub
     """See `Messenger`."""
     connection = await nats.connect(address)
     jetstream = connection.jetstream()
+    ids = itertools.count()
 
     async def confirmed(body: bytes) -> None:
         await connection.publish(topic, body)
         await connection.flush()
 
     async def acknowledged(body: bytes) -> None:
-        await jetstream.publish(topic, body)
+        await jetstream.publish(topic, body, headers={"Nats-Msg-Id": f"{topic}.{next(ids)}"})
 
     try:
         yield confirmed if backend == "nats" else acknowledged

@@ -132,6 +132,23 @@ async def test_a_busy_partition_stays_and_others_move_at_once(open_broker: Any, 
     assert sorted(body for task in receiving for body in bodies(task.result())) == [b"four", b"three"]
 
 
+async def test_settlements_and_the_next_messages_share_a_commit(open_broker: Any, topic: str) -> None:
+    broker = await open_broker({"partitions": 1})
+    consumer: Any = await broker.consume(topic, queue=topic, prefetch=2)
+    await publish(broker, topic, b"a", b"b", b"c", b"d")
+    held = await receive(consumer, 2)
+    async with asyncio.timeout(PATIENCE):
+        while len(consumer._waiting) < 2:
+            consumer._news.clear()
+            await consumer._news.wait()
+    commits: list[Any] = []
+    commit = consumer._member.commit
+    consumer._member.commit = lambda offsets: commits.append(offsets) or commit(offsets)
+    await asyncio.gather(*(consumer.settle(delivery, Ack()) for delivery in held))
+    assert bodies(await receive(consumer, 2)) == [b"c", b"d"]
+    assert len(commits) == 1
+
+
 async def test_a_queue_may_begin_with_what_is_there(open_broker: Any, topic: str) -> None:
     broker = await open_broker()
     await publish(broker, topic, b"old")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -173,10 +173,12 @@ class Net:
 
     Args:
         settings: what it is made with.
+        client: makes the driver's own client, which it shares with nobody.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, client: Callable[..., Any] = KafkaNetClient) -> None:
         self._settings = settings
+        self._new = client
         self._made: Any = None
         self._refusal: Exception | None = None
         self._cut = 0
@@ -200,7 +202,7 @@ class Net:
         return self._refusal or error
 
     def _client(self, **config: Any) -> Any:
-        self._made = KafkaNetClient(**config)
+        self._made = self._new(**config)
         # The driver's own option for it does not get here; what servers make by themselves has their partitions.
         self.cluster.config["allow_auto_create_topics"] = False
         # The driver goes on with wrong credentials until its time is over, and then says that time was over.

@@ -12,11 +12,11 @@ import msgspec
 
 from pymicro.broker import Consumer, Delivery, Retry, Settlement
 from pymicro.errors import BackendRefused, BackendUnavailable, Closed
+from pymicro.message import Message
 from pymicro.plugins import Build
 from pymicro.plugins.toolkit import log
 from pymicro_broker_kafka import _wire
 from pymicro_broker_kafka._client import Settings
-from pymicro_broker_kafka._driver import TopicPartition
 from pymicro_broker_kafka._errors import mapped
 from pymicro_broker_kafka._everything import Everything
 from pymicro_broker_kafka._polled import Polled
@@ -48,9 +48,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Held(msgspec.Struct, gc=False, eq=False):
-    """A record and the partition's state at the time it was handed out."""
+    """A record, the message and the key in it, and the partition's state at the time it was handed out."""
 
     record: Any
+    found: tuple[Message, str | None] | None
     progress: Progress
     count: int = 1
 
@@ -129,14 +130,17 @@ class KafkaConsumer(Consumer):
     def on_release(self, partitions: set[Any]) -> None:
         pass
 
-    def on_records(self, records: list[Any]) -> None:
+    def read(self, record: Any) -> tuple[Message, str | None] | None:
+        return _wire.read(record, self.source.topic, self.source.build.limits)
+
+    def on_records(self, partition: Any, records: list[tuple[Any, Any]]) -> None:
         dropped = 0
-        for record in records:
-            progress = self._partitions.get(TopicPartition(record.topic, record.partition))
+        progress = self._partitions.get(partition)
+        for record, found in records:
             if progress is None or self._detached or not progress.arrived(record.offset):
                 dropped += 1
             else:
-                self._waiting.append(Held(record, progress))
+                self._waiting.append(Held(record, found, progress))
         if dropped:
             self._polled.grant(dropped)
         self._changed()
@@ -222,13 +226,13 @@ class KafkaConsumer(Consumer):
 
     def _delivery(self, held: Held) -> Delivery[Any] | None:
         record = held.record
-        found = _wire.read(record, self.source.topic, self.source.build.limits)
-        if found is None:
+        if held.found is None:
             self._log(logging.ERROR, "message over the limit dropped", size=len(record.value or b""))
             self._settled(held)
             return None
-        message, key = found
-        return Delivery[Any](topic=self.source.topic, message=message, key=key, count=held.count, native=record)
+        message, key = held.found
+        # `Delivery[Any]()` would try to note its parameter in each one, in vain.
+        return Delivery(topic=self.source.topic, message=message, key=key, count=held.count, native=record)
 
     # settling
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
+
+import msgspec
 
 from pymicro.broker import Delivery, Retry, Settlement
 from pymicro.errors import BackendUnavailable
@@ -22,6 +25,33 @@ from pymicro_broker_kafka._progress import Progress
 
 _AGAIN: Final = 0.05  # seconds before a commit that failed is tried again
 _LAST: Final = 2.0  # seconds for the last commit
+_QUIET: Final = 3  # turns of the event loop in which nothing is settled, until what was is committed
+
+
+class Waiter(msgspec.Struct, frozen=True):
+    """Somebody who waits for a commit.
+
+    Attributes:
+        version: what has to be committed.
+        progress: the partition.
+        future: where they wait.
+        until: for how long, by the loop's time.
+    """
+
+    version: int
+    progress: Progress
+    future: asyncio.Future[None]
+    until: float
+
+    def succeed(self) -> None:
+        """It was committed."""
+        if not self.future.done():
+            self.future.set_result(None)
+
+    def fail(self, error: BackendUnavailable) -> None:
+        """It was not."""
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
 class QueueConsumer(KafkaConsumer):
@@ -36,7 +66,10 @@ class QueueConsumer(KafkaConsumer):
         self._claiming: list[Held] = []
         self._touched: dict[Any, int] = {}  # partitions to commit, and the version that changed each last
         self._version = 0
-        self._waiters: list[tuple[int, Progress, asyncio.Future[None]]] = []
+        self._where: dict[Progress, Any] = {}  # the partition of each
+        self._ahead = 0  # settled since the last commit
+        self._waiters: deque[Waiter] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         #: Deliveries whose settlement the server may not know, or that are with another consumer by now.
         self._unsure: weakref.WeakKeyDictionary[Delivery[Any], Progress] = weakref.WeakKeyDictionary()
         self._work = asyncio.Event()
@@ -86,13 +119,13 @@ class QueueConsumer(KafkaConsumer):
         self._releasing = set()
         held = dict(self._held)
         super().on_assigned(kept, new)
+        self._where = {progress: tp for tp, progress in self._partitions.items()}
         self._unsure.update({one: each.progress for one, each in held.items() if one not in self._held})
         self._claiming = [held for held in self._claiming if self._mine(held.progress)]
         self._touched = {tp: version for tp, version in self._touched.items() if tp in kept}
-        for _, progress, future in self._waiters:
-            if not self._mine(progress) and not future.done():
-                future.set_exception(BackendUnavailable("the message went to another consumer of its queue"))
-        self._waiters = [waiter for waiter in self._waiters if not waiter[2].done()]
+        for waiter in self._waiters:
+            if not self._mine(waiter.progress):
+                waiter.fail(BackendUnavailable("the message went to another consumer of its queue"))
         self._work.set()
 
     def on_release(self, partitions: set[Any]) -> None:
@@ -100,7 +133,7 @@ class QueueConsumer(KafkaConsumer):
         self._changed()
 
     def _mine(self, progress: Progress) -> bool:
-        return any(progress is each for each in self._partitions.values())
+        return progress in self._where
 
     # handing out
 
@@ -119,6 +152,7 @@ class QueueConsumer(KafkaConsumer):
     def _take(self, number: int) -> list[Held]:
         """Records of partitions that have room for more, and that nobody else shall have."""
         taken: list[Held] = []
+        fresh = 0
         closed = {id(progress) for tp, progress in self._partitions.items() if tp in self._releasing}
         for records in (self._again, self._waiting):
             left = []
@@ -128,9 +162,10 @@ class QueueConsumer(KafkaConsumer):
                     left.append(held)
                     continue
                 taken.append(held)
-                if records is self._waiting:
-                    self._polled.grant(1)
+                fresh += records is self._waiting
             records.extendleft(reversed(left))
+        if fresh:
+            self._polled.grant(fresh)
         return taken
 
     # settling
@@ -142,14 +177,16 @@ class QueueConsumer(KafkaConsumer):
         if held is not None and isinstance(settlement, Retry):
             self._give_back(held)
             return
+        progress = self._unsure[delivery] if held is None else held.progress
         if held is not None:
             self._settled(held)
-            self._unsure[delivery] = held.progress
         try:
-            await self._committed(self._unsure[delivery])
-        finally:
-            self._changed()
-        self._unsure.pop(delivery, None)
+            await self._committed(progress)
+        except BaseException:
+            self._unsure[delivery] = progress
+            raise
+        if held is None:
+            self._unsure.pop(delivery, None)
 
     def _give_back(self, held: Held) -> None:
         """Its count was committed before it was handed out, so there is nothing to tell."""
@@ -159,6 +196,7 @@ class QueueConsumer(KafkaConsumer):
         self._changed()
 
     def _settled(self, held: Held) -> None:
+        self._ahead += 1
         super()._settled(held)
         self._touch([held.progress])
 
@@ -168,9 +206,8 @@ class QueueConsumer(KafkaConsumer):
         """Have these committed."""
         self._version += 1
         for progress in changed:
-            for tp, mine in self._partitions.items():
-                if mine is progress:
-                    self._touched[tp] = self._version
+            if progress in self._where:
+                self._touched[self._where[progress]] = self._version
         self._work.set()
 
     async def _committed(self, progress: Progress) -> None:
@@ -179,19 +216,29 @@ class QueueConsumer(KafkaConsumer):
         Raises:
             BackendUnavailable: it was not; or the partition went to another consumer.
         """
-        address = self.source.settings.address
         if not self._mine(progress):
-            raise BackendUnavailable("the message went back to its queue", address)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append((self._version, progress, future))
-        try:
-            async with asyncio.timeout(self.source.build.timeout):
-                await future
-        except TimeoutError as late:
-            why = mapped(self._failure, address) if self._failure else BackendUnavailable("no answer in time", address)
-            raise BackendUnavailable(f"not settled: {why}") from (self._failure or late)
-        finally:
-            future.cancel()
+            raise BackendUnavailable("the message went back to its queue", self.source.settings.address)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        self._waiters.append(Waiter(self._version, progress, future, loop.time() + self.source.build.timeout))
+        self._watch()
+        await future
+
+    def _watch(self) -> None:
+        """Have one timer for all who wait: they came one after the other, and each has the same time."""
+        if self._timer is None and self._waiters:
+            self._timer = asyncio.get_running_loop().call_at(self._waiters[0].until, self._give_up)
+
+    def _give_up(self) -> None:
+        self._timer = None
+        address = self.source.settings.address
+        why = mapped(self._failure, address) if self._failure else BackendUnavailable("no answer in time", address)
+        now = asyncio.get_running_loop().time()
+        while self._waiters and self._waiters[0].until <= now:
+            error = BackendUnavailable(f"not settled: {why}")
+            error.__cause__ = self._failure
+            self._waiters.popleft().fail(error)
+        self._watch()
 
     async def _commit_all(self) -> None:
         while True:
@@ -199,12 +246,28 @@ class QueueConsumer(KafkaConsumer):
             self._work.clear()
             while self._touched and self._polled.made:
                 try:
+                    await self._gather()
                     await self._commit()
                 except Exception as error:  # in a rebalance, or without a server: what is still ours is tried again
                     self._failure = error
                     await asyncio.sleep(_AGAIN)
 
+    async def _gather(self) -> None:
+        """Wait for what is settled in the next turns of the loop, which else would wait for a commit of its own.
+
+        One takes servers 5 ms and more (`group.coordinator.append.linger.ms`).
+        """
+        quiet = 0
+        while quiet < _QUIET and self._held:
+            before = self._version
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if before == self._version else 0
+
     async def _commit(self) -> None:
+        ahead = min(self._ahead, self.source.prefetch - len(self._held) - len(self._here))
+        self._ahead = 0
+        if not self._detached:  # who settled asks for as many next, and shall not wait for another commit
+            self._want(ahead)
         version, claimed = self._version, [*self._claiming]
         offsets = {
             tp: (progress.first, progress.text) for tp, progress in self._partitions.items() if tp in self._touched
@@ -216,10 +279,8 @@ class QueueConsumer(KafkaConsumer):
         self._here.extend(held for held in claimed if id(held) in still)
         self._claiming = self._claiming[len([held for held in claimed if id(held) in still]) :]
         self._touched = {tp: last for tp, last in self._touched.items() if last > version}
-        for last, _, future in self._waiters:
-            if last <= version and not future.done():
-                future.set_result(None)
-        self._waiters = [waiter for waiter in self._waiters if not waiter[2].done()]
+        while self._waiters and self._waiters[0].version <= version:
+            self._waiters.popleft().succeed()
         self._changed()
 
     # leaving
@@ -256,7 +317,8 @@ class QueueConsumer(KafkaConsumer):
             if self._committer is not None:
                 self._committer.cancel()
                 await asyncio.wait({self._committer})
-            for _, _, future in self._waiters:
-                if not future.done():
-                    future.set_exception(BackendUnavailable("the consumer was closed"))
+            if self._timer is not None:
+                self._timer.cancel()
+            for waiter in self._waiters:
+                waiter.fail(BackendUnavailable("the consumer was closed"))
             await super()._leave()

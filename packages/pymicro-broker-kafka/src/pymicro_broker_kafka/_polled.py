@@ -34,8 +34,11 @@ class Owner(Protocol):
     def on_release(self, partitions: set[Any]) -> None:
         """Begin nothing more of these partitions."""
 
-    def on_records(self, records: list[Any]) -> None:
-        """Records of one partition arrived."""
+    def read(self, record: Any) -> Any:
+        """What is in a record. Called in the thread: the event loop has more to do, and this one waits a lot."""
+
+    def on_records(self, partition: Any, records: list[tuple[Any, Any]]) -> None:
+        """Records of one partition arrived, each with what was read."""
 
     def on_connected(self, connected: bool) -> None:
         """Connections came or went."""
@@ -202,6 +205,8 @@ class Polled(ABC):
 
     def _turn(self) -> None:
         room = self._granted - self._taken
+        if room <= 0 and not self.hurried and self._wait(_FULL):
+            return
         self._look_at_topic()
         self.prepare()
         for tp in self._readable():
@@ -211,8 +216,6 @@ class Polled(ABC):
         mine = set() if self.lost else self._readable()
         self._hand_over({tp: batch for tp, batch in found.items() if tp in mine})
         self.follow()
-        if room <= 0 and not self.hurried:
-            self._wait(_FULL)
 
     def _readable(self) -> set[Any]:
         return self.mine & set(self.consumer.assignment())
@@ -233,11 +236,13 @@ class Polled(ABC):
         for tp, batch in found.items():
             self._taken += len(batch)
             self.next[tp] = batch[-1].offset + 1
-            self.tell(self.owner.on_records, batch)
+            self.tell(self.owner.on_records, tp, [(record, self.owner.read(record)) for record in batch])
 
-    def _wait(self, seconds: float) -> None:
-        self._wake.wait(seconds)
+    def _wait(self, seconds: float) -> bool:
+        """Whether there is a reason to look again before so long."""
+        woken = self._wake.wait(seconds)
         self._wake.clear()
+        return woken
 
     def _look_at_connections(self) -> None:
         connected = self.net.connected

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from pymicro.broker import envelope
 from pymicro.errors import BackendUnavailable, PymicroError
-from pymicro_broker_kafka._bridge import future_of, in_thread
+from pymicro_broker_kafka._bridge import in_thread
 from pymicro_broker_kafka._client import Net, Settings
 from pymicro_broker_kafka._driver import KafkaAdminClient, KafkaProducer
 from pymicro_broker_kafka._driver import errors as driver
 from pymicro_broker_kafka._errors import mapped
+from pymicro_broker_kafka._sending import Answers, GatheringClient, Sent
 
 _AGAIN: Final = 0.1  # seconds before a topic or a connection is tried again
 _SLOW: Final = 1.0  # seconds without an answer after which it is looked whether the topic is still there
@@ -48,6 +50,10 @@ class Topics:
                 self._admin = await self._call(self._make, undo=_close_admin)
             await self._call(self._have, topic)
             self._known.add(topic)
+
+    def knows(self, topic: str) -> bool:
+        """Whether it is there, as far as is known."""
+        return topic in self._known
 
     def forget(self, topic: str) -> None:
         """Look again next time: the server may have lost it."""
@@ -99,7 +105,9 @@ class Publisher:
     def __init__(self, settings: Settings, topics: Topics) -> None:
         self._settings = settings
         self._topics = topics
-        self._net = Net(settings)
+        self._loop = asyncio.get_running_loop()
+        self._net = Net(settings, partial(GatheringClient, self._loop))
+        self._answers = Answers(self._loop, self._gone)
         self._producer: Any = None
         self._lock = asyncio.Lock()
         self._next = 0
@@ -112,60 +120,81 @@ class Publisher:
         Raises:
             BackendUnavailable, BackendRefused, TooLarge: as in `Broker.publish`.
         """
+        now = self._loop.time()
+        until = now + timeout
+        size = len(value) + len(key or b"") + _OVERHEAD
+        if self._may_send(topic, size):
+            sent = self._send(self._producer, topic, value, key, size)
+        else:
+            sent = await self._begin(topic, value, key, size, timeout)
+            now = self._loop.time()
+        while not await self._answers.wait(sent, min(now + _SLOW, until)):
+            now = self._loop.time()
+            if now >= until:
+                raise self._late(timeout)
+            self._topics.forget(topic)
+            with suppress(BackendUnavailable, TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await self._topics.ensure(topic)
+        if sent.error is not None:
+            raise mapped(sent.error, self._settings.address) from sent.error
+
+    def _may_send(self, topic: str, size: int) -> bool:
+        """Whether nothing has to be waited for, which costs; so it is nearly always."""
+        known = self._producer is not None and self._topics.knows(topic)
+        return known and self._has_room(size) and bool(self._net.cluster.partitions_for_topic(topic))
+
+    def _has_room(self, size: int) -> bool:
+        return not self._bytes or self._bytes + size <= self._settings.options.buffer
+
+    async def _begin(self, topic: str, value: bytes, key: bytes | None, size: int, timeout: float) -> Sent:
         problem: PymicroError | None = None
         try:
             async with asyncio.timeout(timeout):
                 while True:
                     try:
-                        await self._topics.ensure(topic)
-                        sent = await self._send(topic, value, key)
-                        break
+                        return self._send(await self._prepare(topic, size), topic, value, key, size)
                     except BackendUnavailable as error:
                         if self._producer is None:
                             raise
                         problem = error
                     await asyncio.sleep(_AGAIN)
-                await self._answer(sent, topic)
         except TimeoutError as late:
-            why = f": {problem}" if problem else ""
-            raise BackendUnavailable(f"not confirmed within {timeout:.3g} s{why}", self._settings.address) from late
+            raise self._late(timeout, problem) from late
 
-    async def _answer(self, sent: asyncio.Future[Any], topic: str) -> None:
-        while not (await asyncio.wait({sent}, timeout=_SLOW))[0]:
-            self._topics.forget(topic)
-            try:
-                await self._topics.ensure(topic)
-            except BackendUnavailable:
-                continue
-        if (error := sent.exception()) is not None:
-            raise mapped(error, self._settings.address) from error
+    def _late(self, timeout: float, problem: PymicroError | None = None) -> BackendUnavailable:
+        why = f": {problem}" if problem else ""
+        return BackendUnavailable(f"not confirmed within {timeout:.3g} s{why}", self._settings.address)
 
-    async def _send(self, topic: str, value: bytes, key: bytes | None) -> asyncio.Future[Any]:
+    async def _prepare(self, topic: str, size: int) -> Any:
+        """The driver's producer, when it would not have to wait."""
+        await self._topics.ensure(topic)
         producer = await self._ready()
-        partitions = self._net.cluster.partitions_for_topic(topic)
+        if not self._net.cluster.partitions_for_topic(topic):  # the driver would wait, and the event loop with it
+            try:
+                await in_thread(producer.partitions_for, topic)
+            except Exception as error:
+                raise mapped(error, self._settings.address) from error
+        while not self._has_room(size):
+            self._room.clear()
+            await self._room.wait()
+        return producer
+
+    def _send(self, producer: Any, topic: str, value: bytes, key: bytes | None, size: int) -> Sent:
+        partition = None
+        if key is None:
+            partitions = self._net.cluster.partitions_for_topic(topic) or {0}
+            partition = sorted(partitions)[self._next % len(partitions)]
+            self._next += 1
         try:
-            if not partitions:  # the driver would wait for them, and the event loop with it
-                partitions = await in_thread(producer.partitions_for, topic)
-            size = len(value) + len(key or b"") + _OVERHEAD
-            while self._bytes and self._bytes + size > self._settings.options.buffer:
-                self._room.clear()
-                await self._room.wait()
-            partition = None
-            if key is None:
-                partition = sorted(partitions)[self._next % len(partitions)]
-                self._next += 1
-            sent = future_of(producer.send(topic, value, key, partition=partition))
-        except PymicroError:
-            raise
+            future = producer.send(topic, value, key, partition=partition)
         except Exception as error:
             raise mapped(error, self._settings.address) from error
         self._bytes += size
-        sent.add_done_callback(lambda sent: self._gone(sent, size))
-        return sent
+        return self._answers.follow(future, size)
 
-    def _gone(self, sent: asyncio.Future[Any], size: int) -> None:
-        sent.exception()  # its publisher may have given up, and then nobody else asks
-        self._bytes -= size
+    def _gone(self, sent: Sent) -> None:
+        self._bytes -= sent.size
         self._room.set()
 
     async def _ready(self) -> Any:
