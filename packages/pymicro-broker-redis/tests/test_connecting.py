@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
@@ -117,13 +118,17 @@ async def test_a_password_alone_is_the_default_users(open_broker: OpenBroker, se
 
 
 @pytest.mark.parametrize("login", [{}, {"password": "wrong"}, {"username": "nobody", "password": "wrong"}])
-async def test_a_wrong_login_is_refused(login: dict[str, str], open_broker: OpenBroker, server: GetServer) -> None:
+async def test_a_wrong_login_is_refused(
+    login: dict[str, str], open_broker: OpenBroker, server: GetServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     redis = server("redis", credentials=True)
     broker = await open_broker(login, addresses=(redis.address,))
     with pytest.raises(BackendRefused):
         await broker.publish("closed", Message(), timeout=5)
     with pytest.raises(BackendRefused):
         await broker.consume("closed")
+    assert "subscription" not in caplog.text  # there was none
 
 
 async def test_a_server_of_another_authority_is_not_trusted(open_broker: OpenBroker, server: GetServer) -> None:

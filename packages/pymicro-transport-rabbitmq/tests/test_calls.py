@@ -12,6 +12,7 @@ import pytest
 
 from pymicro import Service, errors
 from pymicro.registry import MemoryCatalog, MemoryRegistry
+from pymicro_testing.faults import FaultProxy
 from pymicro_testing.servers import RabbitmqServer
 
 PATIENCE = 20.0
@@ -48,7 +49,7 @@ class Peer:
 
 
 @asynccontextmanager
-async def running(rabbitmq: RabbitmqServer, **keywords: Any) -> AsyncIterator[tuple[Service, Any, Peer]]:
+async def running(rabbitmq: RabbitmqServer | FaultProxy, **keywords: Any) -> AsyncIterator[tuple[Service, Any, Peer]]:
     """A service and a stub of it in another service."""
     catalog, peer = MemoryCatalog(), Peer()
 
@@ -104,16 +105,15 @@ async def test_a_request_over_the_limit_says_which(rabbitmq_server: RabbitmqServ
         assert await stub.slow({"a": "sound"}) == {"a": "sound"}
 
 
-@pytest.mark.kills
-async def test_calls_go_on_after_the_server_was_killed(rabbitmq_server: RabbitmqServer) -> None:
-    async with running(rabbitmq_server) as (_, stub, peer):
+async def test_calls_go_on_after_the_server_was_away(rabbitmq_server: RabbitmqServer) -> None:
+    async with FaultProxy(rabbitmq_server.address) as proxy, running(proxy) as (_, stub, peer):
         waiting = asyncio.create_task(stub.wait({}))
         await peer.waiting.acquire()
-        await rabbitmq_server.kill()
+        await proxy.stop()
         with pytest.raises((errors.ConnectionFailed, errors.Error)):
             await waiting
         await peer.given_up.wait()
-        await rabbitmq_server.start()
+        await proxy.start()
         began = time.monotonic()
         while True:
             try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pymicro.errors import Disconnected, Unavailable, UsageError
+from pymicro.errors import BackendRefused, Disconnected, Unavailable, UsageError
 from pymicro.message import Message
 from pymicro.metadata import Headers
 from pymicro.record import Node
@@ -89,6 +89,27 @@ async def test_an_end_between_calls_is_none_of_a_call(pair: Pair) -> None:
     await server.aclose()
     with pytest.raises(Disconnected):
         await client.recv()
+
+
+@pytest.mark.parametrize("headers", [{}, {"Micro-Stream": "1"}])
+async def test_a_request_that_never_left_is_none(pair: Pair, headers: dict[str, str]) -> None:
+    client, server = pair
+    with pytest.raises(BackendRefused):
+        await client.send(Message(Headers({"X": "\ud800", **headers})))
+    await server.aclose()
+    with pytest.raises(Disconnected):
+        await client.recv()
+
+
+async def test_a_stream_that_never_left_says_nothing_of_the_next_request(pair: Pair) -> None:
+    client, server = pair
+    with pytest.raises(BackendRefused):
+        await client.send(Message(Headers({"Micro-Stream": "1", "X": "\ud800"})))
+    await client.send(Message(body=b"request"))
+    await server.aclose()
+    with pytest.raises(Unavailable) as failure:
+        await client.recv()
+    assert failure.value.executed == "no"
 
 
 async def test_two_receivers_at_once_are_refused(pair: Pair) -> None:

@@ -112,7 +112,7 @@ async def test_a_killed_listener_is_noticed_by_who_waits_for_an_answer(open_tran
 
 
 async def test_a_killed_listener_that_is_started_again_is_noticed_too(open_transport: Any, peer: Any) -> None:
-    address, transport = str(uuid.uuid4()), await open_transport({"check_interval": 3.0})
+    address, transport = str(uuid.uuid4()), await open_transport({"check_interval": 1.5})
     async with asyncio.timeout(PATIENCE):
         process = await peer("listen", address)
         await says(process, "listens")

@@ -339,6 +339,7 @@ class StreamConsumer(Consumer):
                     await self._group.retry([(entry.id, 0.0, 1) for entry, _ in self._buffer])
                 await self._group.leave()
         except (ConnectionFailed, TimeoutError) as error:
-            log(self._logger, logging.INFO, "subscription not given up", topic=self._topic, error=repr(error))
+            if self._task is not None:  # else whoever wanted to subscribe hears that it failed
+                log(self._logger, logging.INFO, "subscription not given up", topic=self._topic, error=repr(error))
         if self._task is not None and not self._task.cancelled() and (failure := self._task.exception()):
             log(self._logger, logging.ERROR, "subscription failed", topic=self._topic, error=repr(failure))

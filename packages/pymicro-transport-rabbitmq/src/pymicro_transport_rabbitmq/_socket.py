@@ -139,16 +139,19 @@ class RabbitmqSocket(Socket):
                 self._check()
         if not self._sent:
             self._asks = not self._received and "micro-stream" not in message.headers.lowered
+        cost = _wire.cost(fields, body)
         self._sent += 1
-        self._given += _wire.cost(fields, body)
+        self._given += cost  # before the peer can say that it took them
         kind = _wire.DATA if terms is not None else ""
         properties = _wire.properties(self.id, self.ends.queue, fields, kind, self._given)
         try:
             await self._post.send(self.ends.exchange, self.ends.key, properties, body)
         except ConnectionFailed as error:
             self._check()
-            if isinstance(error, BackendRefused):
-                raise  # it cannot be expressed, and nothing was written
+            if isinstance(error, BackendRefused):  # it cannot be expressed, and nothing was written
+                self._sent -= 1
+                self._given -= cost
+                raise
             self.lose(error.detail)
             raise Disconnected(error.detail, self.remote) from error
 
