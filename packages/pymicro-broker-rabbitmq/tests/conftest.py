@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -13,18 +11,12 @@ import pytest
 from pymicro.plugins import Build
 from pymicro_broker_rabbitmq import RabbitmqBrokerOptions
 from pymicro_broker_rabbitmq._broker import RabbitmqBroker
+from pymicro_testing.loops import event_loops
 
 
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    factories = {"asyncio": asyncio.new_event_loop}
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Any]:
     # A test that kills the server costs seconds, so it runs on one loop.
-    if find_spec("uvloop") and not item.get_closest_marker("kills"):  # not on every platform
-        import uvloop
-
-        factories["uvloop"] = uvloop.new_event_loop
-    return factories
+    return event_loops("asyncio") if item.get_closest_marker("kills") else event_loops()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -81,10 +81,11 @@ async def test_a_consumer_is_back_when_its_queue_was_deleted(open_broker: Any) -
     channel = await connection.channel()
     await channel.queue_delete(f"workers@{topic}")
     async with asyncio.timeout(PATIENCE):
-        await until(lambda: not consumer.attached)
-        await until(lambda: bool(consumer.attached))
-        await broker.publish(topic, Message(body=b"new"), timeout=5)
-        (delivery,) = await consumer.receive(1)
+        receiving = asyncio.create_task(consumer.receive(1))
+        while not receiving.done():
+            await broker.publish(topic, Message(body=b"new"), timeout=5)  # is lost while there is no queue
+            await asyncio.wait([receiving], timeout=0.05)
+        (delivery,) = receiving.result()
     assert delivery.message.body == b"new"
     await channel.close()
 

@@ -15,6 +15,7 @@ from pymicro_testing.servers import RedisServer
 
 
 class TestStreams(BrokerConformance):
+    garbled = (0, 7, 40)
     options = RedisBrokerOptions(claim_after=2)
 
     @pytest.fixture(autouse=True)
@@ -28,8 +29,9 @@ class TestStreams(BrokerConformance):
 
     def make(self, build: Build) -> RedisBroker:
         """A broker on the session's server."""
-        return RedisBroker(self.options, msgspec.structs.replace(build, addresses=(self.address,)))
+        return RedisBroker(self.options, msgspec.structs.replace(build, addresses=build.addresses or (self.address,)))
 
 
 class TestChannels(TestStreams):
     options = RedisBrokerOptions(mode="pubsub")
+    altered = 0  # the envelope tells

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
-from importlib.util import find_spec
+from collections.abc import Mapping
+from typing import Any
 
-import pytest
+from pymicro_testing.loops import event_loops
 
 
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    factories = {"asyncio": asyncio.new_event_loop}
-    if find_spec("uvloop"):  # not on every platform
-        import uvloop
-
-        factories["uvloop"] = uvloop.new_event_loop
-    return factories
+def pytest_asyncio_loop_factories() -> Mapping[str, Any]:
+    return event_loops()

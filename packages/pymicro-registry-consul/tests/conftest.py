@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
-from importlib.util import find_spec
 from typing import Any
 from urllib.parse import quote
 
@@ -14,29 +14,23 @@ import aiohttp
 import pytest
 
 from pymicro.plugins import TLS, Build
-from pymicro.registry import Node, ServiceRecord, Snapshot
+from pymicro.registry import Node, ServiceRecord
 from pymicro_registry_consul import ConsulOptions
 from pymicro_registry_consul._registry import ConsulRegistry
+from pymicro_testing import registry
+from pymicro_testing.loops import event_loops
 from pymicro_testing.servers import ConsulServer
 
 #: Seconds in which everything must happen, also after an outage.
 PATIENCE = 15.0
 
 
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    factories = {"asyncio": asyncio.new_event_loop}
-    if not find_spec("uvloop"):  # not on every platform
-        return factories
-    import uvloop
-
-    both = factories | {"uvloop": uvloop.new_event_loop}
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Any]:
     if item.path.name != "test_conformance.py":
-        return {"uvloop": both["uvloop"]}
+        return event_loops("uvloop")
     # Consul takes seconds to come back: the kit's outages are on one loop, those of the other tests on the other.
     assert isinstance(item, pytest.Function)
-    return factories if "outage" in item.function.__code__.co_names else both
+    return event_loops("asyncio") if "outage" in item.function.__code__.co_names else event_loops()
 
 
 @pytest.fixture
@@ -118,22 +112,7 @@ async def consul(consul_server: ConsulServer) -> AsyncIterator[Consul]:
 @pytest.fixture
 def until() -> Callable[..., Any]:
     """Takes snapshots until one fits; those up to it are appended to `seen`."""
-
-    async def until(
-        snapshots: AsyncIterator[Snapshot],
-        fits: Callable[[Snapshot], bool],
-        seen: list[Snapshot] | None = None,
-        within: float = PATIENCE,
-    ) -> Snapshot:
-        async with asyncio.timeout(within):
-            async for snapshot in snapshots:
-                if seen is not None:
-                    seen.append(snapshot)
-                if fits(snapshot):
-                    return snapshot
-        raise AssertionError("the watch ended")
-
-    return until
+    return functools.partial(registry.until, within=PATIENCE)
 
 
 @pytest.fixture

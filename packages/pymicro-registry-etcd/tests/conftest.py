@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
-from importlib.util import find_spec
 from typing import Any
 
 import grpc.aio
@@ -14,25 +14,19 @@ import pytest
 from aetcd import rpc
 
 from pymicro.plugins import TLS, Build
-from pymicro.registry import Node, ServiceRecord, Snapshot
+from pymicro.registry import Node, ServiceRecord
 from pymicro_registry_etcd import EtcdOptions
 from pymicro_registry_etcd._registry import EtcdRegistry
+from pymicro_testing import registry
+from pymicro_testing.loops import event_loops
 from pymicro_testing.servers import EtcdServer
 
 #: Seconds in which everything must happen, also after an outage.
 PATIENCE = 5.0
 
 
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    factories = {"asyncio": asyncio.new_event_loop}
-    if not find_spec("uvloop"):  # not on every platform
-        return factories
-    import uvloop
-
-    uvloops = {"uvloop": uvloop.new_event_loop}
-    return factories | uvloops if item.path.name in ("test_conformance.py", "test_garbled.py") else uvloops
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Any]:
+    return event_loops() if item.path.name in ("test_conformance.py", "test_garbled.py") else event_loops("uvloop")
 
 
 @pytest.fixture
@@ -112,22 +106,7 @@ async def etcd(etcd_server: EtcdServer) -> AsyncIterator[Etcd]:
 @pytest.fixture
 def until() -> Callable[..., Any]:
     """Takes snapshots until one fits; those up to it are appended to `seen`."""
-
-    async def until(
-        snapshots: AsyncIterator[Snapshot],
-        fits: Callable[[Snapshot], bool],
-        seen: list[Snapshot] | None = None,
-        within: float = PATIENCE,
-    ) -> Snapshot:
-        async with asyncio.timeout(within):
-            async for snapshot in snapshots:
-                if seen is not None:
-                    seen.append(snapshot)
-                if fits(snapshot):
-                    return snapshot
-        raise AssertionError("the watch ended")
-
-    return until
+    return functools.partial(registry.until, within=PATIENCE)
 
 
 @pytest.fixture

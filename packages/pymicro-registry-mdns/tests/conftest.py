@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import functools
 import json
 import os
 import subprocess
@@ -18,9 +19,10 @@ import msgspec
 import pytest
 
 from pymicro.plugins import Build
-from pymicro.registry import Node, ServiceRecord, Snapshot
+from pymicro.registry import Node, ServiceRecord
 from pymicro_registry_mdns import MdnsOptions
 from pymicro_registry_mdns._registry import MdnsRegistry
+from pymicro_testing import registry
 
 _NEW_NETWORK = 0x40000000  # CLONE_NEWNET, linux/sched.h
 _PEER = Path(__file__).with_name("peer.py")
@@ -59,15 +61,7 @@ def record() -> Callable[..., ServiceRecord]:
 @pytest.fixture
 def until() -> Callable[..., Any]:
     """Takes snapshots until one fits."""
-
-    async def until(snapshots: AsyncIterator[Snapshot], fits: Callable[[Snapshot], bool]) -> Snapshot:
-        async with asyncio.timeout(10):
-            async for snapshot in snapshots:
-                if fits(snapshot):
-                    return snapshot
-        raise AssertionError("the watch ended")
-
-    return until
+    return functools.partial(registry.until, within=10)
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -13,18 +11,12 @@ import pytest
 from pymicro.plugins import TLS, Build
 from pymicro_registry_nats import NatsRegistryOptions
 from pymicro_registry_nats._registry import NatsRegistry
+from pymicro_testing.loops import event_loops
 from pymicro_testing.servers import NatsServer
 
 
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    factories = {"asyncio": asyncio.new_event_loop}
-    if find_spec("uvloop"):  # not on every platform
-        import uvloop
-
-        factories["uvloop"] = uvloop.new_event_loop
-    return factories
+def pytest_asyncio_loop_factories() -> Mapping[str, Any]:
+    return event_loops()
 
 
 @pytest.fixture

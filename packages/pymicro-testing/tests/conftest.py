@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
 
 import pytest
+
+from pymicro_testing.loops import event_loops
 
 #: What touches sockets runs on both event loops.
 BOTH_LOOPS = {"test_faults.py", "test_leaks.py", "test_broken_networks.py", "test_mesh.py"}
 
 
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    if item.path.name in BOTH_LOOPS:
-        import uvloop
-
-        factories["uvloop"] = uvloop.new_event_loop
-    return factories
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Any]:
+    return event_loops() if item.path.name in BOTH_LOOPS else event_loops("asyncio")
 
 
 @pytest.fixture

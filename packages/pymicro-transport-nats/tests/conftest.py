@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
 from pymicro.plugins import TLS, Build, Limits
+from pymicro_testing.loops import event_loops
 from pymicro_testing.servers import NatsServer
 from pymicro_transport_nats import NatsTransportOptions
 from pymicro_transport_nats._transport import NatsTransport
 
 
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    factories = {"asyncio": asyncio.new_event_loop}
-    if find_spec("uvloop"):  # not on every platform
-        import uvloop
-
-        factories["uvloop"] = uvloop.new_event_loop
-    return factories
+def pytest_asyncio_loop_factories() -> Mapping[str, Any]:
+    return event_loops()
 
 
 @pytest.fixture

@@ -96,6 +96,11 @@ class Run:
         self.lines = lines
         self.catalog = Catalog()
         self.failure: BaseException | None = None
+        self._others = children()  # servers that other tests have started
+
+    def workers(self) -> set[int]:
+        """Their process ids."""
+        return children() - self._others
 
     def __call__(self, script: Callable[[], None] | None = None, **keywords: Any) -> int:
         """The exit status, after the script and a SIGTERM."""
@@ -145,7 +150,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 
 
 def children() -> set[int]:
-    """The workers: what this process has started, whose session is its own."""
+    """What this process has started, and whose session is its own."""
     listed = Path(f"/proc/self/task/{threading.main_thread().native_id}/children").read_text().split()
     every = {int(text) for text in listed}
     for task in Path("/proc/self/task").iterdir():  # on Python 3.11's loop a thread may have started them
@@ -155,21 +160,21 @@ def children() -> set[int]:
 
 def test_workers_without_sockets_are_a_node_each(run: Run) -> None:
     def script() -> None:
-        assert {f"worker:{pid}" for pid in children()} == run.catalog.now
+        assert {f"worker:{pid}" for pid in run.workers()} == run.catalog.now
         assert len(run.catalog.now) == 2
 
     assert run(script) == 0
     assert run.catalog.now == set()
-    assert children() == set()
+    assert run.workers() == set()
 
 
 def test_a_worker_that_dies_is_another_node_when_it_is_back(run: Run) -> None:
     def script() -> None:
-        dead, alive = sorted(children())
+        dead, alive = sorted(run.workers())
         os.kill(dead, signal.SIGKILL)
         assert run.lines.wait("worker ended")["status"] == "SIGKILL"
         run.lines.wait("worker started again")
-        (successor,) = children() - {alive}
+        (successor,) = run.workers() - {alive}
         assert run.catalog.ever == {f"worker:{pid}" for pid in (dead, alive, successor)}
         assert f"worker:{dead}" not in run.catalog.now
 
@@ -178,11 +183,11 @@ def test_a_worker_that_dies_is_another_node_when_it_is_back(run: Run) -> None:
 
 def test_sighup_replaces_every_worker(run: Run) -> None:
     def script() -> None:
-        before = children()
+        before = run.workers()
         os.kill(os.getpid(), signal.SIGHUP)
         run.lines.wait("workers replaced")
-        assert children().isdisjoint(before)
-        assert len(children()) == 2
+        assert run.workers().isdisjoint(before)
+        assert len(run.workers()) == 2
 
     assert run(script) == 0
     assert len(run.catalog.ever) == 4
@@ -191,7 +196,7 @@ def test_sighup_replaces_every_worker(run: Run) -> None:
 @pytest.mark.parametrize(("fault", "says"), [("broken", "ended with 7"), ("unhealthy", "is not healthy")])
 def test_a_replacement_that_fails_changes_nothing(run: Run, fault: str, says: str) -> None:
     def script() -> None:
-        before = children()
+        before = run.workers()
         (run.folder / fault).touch()
         os.kill(os.getpid(), signal.SIGHUP)
         fields = run.lines.wait("workers not replaced")
@@ -200,7 +205,7 @@ def test_a_replacement_that_fails_changes_nothing(run: Run, fault: str, says: st
         (run.folder / fault).unlink()
         os.kill(os.getpid(), signal.SIGHUP)
         run.lines.wait("workers replaced")
-        assert children().isdisjoint(before)
+        assert run.workers().isdisjoint(before)
 
     assert run(script) == 0
 
@@ -209,7 +214,7 @@ def test_a_program_that_ends_before_it_serves_ends_everything(run: Run) -> None:
     (run.folder / "broken").touch()
     assert run() == 7
     assert run.lines.wait("worker ended before it served")["status"] == "7"
-    assert children() == set()
+    assert run.workers() == set()
     assert run.catalog.ever == set()
 
 
@@ -224,7 +229,7 @@ def test_unhealthy_workers_run_and_are_not_registered(run: Run) -> None:
 
     def script() -> None:
         assert "node" not in run.lines.wait("service started")
-        assert len(children()) == 2
+        assert len(run.workers()) == 2
 
     assert run(script) == 0
     assert run.catalog.ever == set()
@@ -232,13 +237,13 @@ def test_unhealthy_workers_run_and_are_not_registered(run: Run) -> None:
 
 def test_a_worker_that_hangs_is_cut_off_by_a_second_signal(run: Run) -> None:
     def script() -> None:
-        for pid in children():
+        for pid in run.workers():
             os.kill(pid, signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGTERM)
         assert run.catalog.withdrawn.wait(10)
 
     assert run(script, drain_delay=60) == 1
-    assert children() == set()
+    assert run.workers() == set()
 
 
 def test_a_program_that_cannot_be_run_again_is_told_so(
@@ -267,12 +272,12 @@ def test_a_machine_without_room_for_a_process_is_tried_again(run: Run, monkeypat
         monkeypatch.setattr(asyncio, "create_subprocess_exec", full)
         os.kill(os.getpid(), signal.SIGHUP)
         assert run.lines.wait("workers not replaced")["error"] == "no more processes"
-        dead, alive = sorted(children())
+        dead, alive = sorted(run.workers())
         os.kill(dead, signal.SIGKILL)
         run.lines.wait("cannot start a worker")
         monkeypatch.setattr(asyncio, "create_subprocess_exec", spawn)
         run.lines.wait("worker started again")
-        assert alive in children()
-        assert len(children()) == 2
+        assert alive in run.workers()
+        assert len(run.workers()) == 2
 
     assert run(script) == 0

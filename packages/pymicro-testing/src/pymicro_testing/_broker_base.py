@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import pytest
 
@@ -19,6 +19,9 @@ QUEUE: Final = "workers"
 
 class BrokerBase(Conformance[Broker]):
     """See `BrokerConformance`."""
+
+    garbled: ClassVar[Sequence[int]] = ()
+    altered: ClassVar[int] = 1
 
     def needs(self, broker: Broker, *capabilities: Capability) -> None:
         """Skip the case unless the broker declares these."""

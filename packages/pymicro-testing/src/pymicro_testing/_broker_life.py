@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from itertools import product
 
-from pymicro.broker import Ack, Broker, Capability, Retry
-from pymicro.errors import BackendUnavailable, Closed
+import pytest
+
+from pymicro.broker import Ack, Broker, Capability, Consumer, Retry
+from pymicro.errors import BackendUnavailable, Closed, ConnectionFailed
 from pymicro_testing._broker_base import QUEUE, BrokerBase, bodies_of, body_of, text
 from pymicro_testing._guard import since
-from pymicro_testing.faults import Outage
+from pymicro_testing.faults import FaultProxy, Outage
+from pymicro_testing.leaks import no_leaks
 
 
 class BrokerLife(BrokerBase):
@@ -235,19 +239,19 @@ class BrokerLife(BrokerBase):
 
     @since("0.1")
     async def test_publishing_during_an_outage_fails_in_time(self) -> None:
-        async with self.outage(Outage.STOP) as server, self.opened() as broker:
+        async with self.opened() as broker, self.outage(Outage.STOP) as server:
             await server.stop()
             await self.refused(self.publish_in(broker, self.patience / 4), BackendUnavailable)
 
     @since("0.1")
     async def test_publishing_to_a_hanging_server_fails_in_time(self) -> None:
-        async with self.outage(Outage.PAUSE) as server, self.opened() as broker:
+        async with self.opened() as broker, self.outage(Outage.PAUSE) as server:
             await server.pause()
             await self.refused(self.publish_in(broker, self.patience / 20), BackendUnavailable)
 
     @since("0.1")
     async def test_attaching_during_an_outage_fails_in_time(self) -> None:
-        async with self.outage(Outage.STOP) as server, self.opened() as broker:
+        async with self.opened() as broker, self.outage(Outage.STOP) as server:
             await server.stop()
             await self.refused(broker.consume(self.unique("outage")), BackendUnavailable)
 
@@ -285,9 +289,9 @@ class BrokerLife(BrokerBase):
     @since("0.1")
     async def test_closing_without_a_server_is_bounded(self) -> None:
         async with (
-            self.outage(Outage.STOP) as server,
             self.opened() as broker,
             self.consuming(broker, self.unique("outage")) as consumer,
+            self.outage(Outage.STOP) as server,
         ):
             await server.stop()
             await self.within(consumer.aclose())
@@ -296,15 +300,47 @@ class BrokerLife(BrokerBase):
     @since("0.1")
     async def test_closing_before_a_hanging_server_is_bounded(self) -> None:
         async with (
-            self.outage(Outage.PAUSE) as server,
             self.opened(timeout=self.patience / 4) as broker,
             self.consuming(broker, self.unique("outage")) as consumer,
+            self.outage(Outage.PAUSE) as server,
         ):
             await server.pause()
             await self.within(consumer.aclose())
             await self.within(broker.aclose())
 
+    @since("0.1")
+    async def test_garbled_bytes_are_survived(self) -> None:
+        if self.server is None or not self.garbled:
+            pytest.skip("it is not declared which bytes a network may change")
+        async with no_leaks(grace=self.patience), FaultProxy(self.server.address) as proxy:
+            build = self.build(addresses=(proxy.address,))
+            topic = self.unique("garbled")
+            async with self.make(build) as broker, self.consuming(broker, topic) as consumer:
+                number = 0
+                for after, to_client in product(self.garbled, (True, False)):
+                    proxy.garble(after=after, size=3, to_client=to_client)
+                    number, altered = await self.within(self.survive(broker, consumer, topic, number))
+                    assert altered <= self.altered, f"messages that nobody sent, after byte {after}"
+
     # Helpers
+
+    async def survive(self, broker: Broker, consumer: Consumer, topic: str, number: int) -> tuple[int, int]:
+        """Publish until the third message or a later one arrives; the next number, and how many nobody sent."""
+        first, altered = number, 0
+        while True:
+            number += 1
+            with suppress(ConnectionFailed):
+                await broker.publish(topic, text(_long(number)), timeout=self.patience / 5)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2 * self.quiet):
+                    for delivery in await consumer.receive(10):
+                        with suppress(ConnectionFailed):
+                            await consumer.settle(delivery, Ack())
+                        body = delivery.message.body
+                        if body not in {_long(sent).encode() for sent in range(number + 1)}:
+                            altered += 1
+                        elif int(body.split()[0]) > first + 2:
+                            return number, altered
 
     async def publish_in(self, broker: Broker, timeout: float) -> None:
         """Publish something with a time-out."""
@@ -325,3 +361,8 @@ class BrokerLife(BrokerBase):
         """Every method of a broker that is not open raises `Closed`."""
         await self.refused(broker.publish("topic", text("late"), timeout=self.patience), Closed)
         await self.refused(broker.consume("topic"), Closed)
+
+
+def _long(number: int) -> str:
+    """Longer than what goes by before bytes are changed, so that the first message uses all of that up."""
+    return f"{number} {'x' * 500}"

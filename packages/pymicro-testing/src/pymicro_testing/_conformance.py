@@ -56,6 +56,7 @@ class Conformance(Guarded, Generic[ComponentT]):
         """A new component that was not opened yet, on the backend of this case.
 
         Called more than once in a case; all of them must reach the same backend: the same server, the same catalog.
+        `build.addresses` is empty, or that of a proxy in front of `server`.
         """
         raise NotImplementedError(f"{type(self).__qualname__} must define make(self, build)")
 

@@ -45,6 +45,9 @@ class BrokerConformance(BrokerLife):
         delay: seconds of the delay in the case about delayed retries.
         spread: how many messages a queue must get until each of its two idle consumers surely has one. More than two
             are for backends that choose a consumer by chance, without knowing who is idle.
+        garbled: before which bytes of each direction the network changes some, in the case about that; empty skips it.
+            It needs `server.address`, and a `make` that heeds `build.addresses`.
+        altered: how many messages the broker may then deliver that nobody sent, each time; 0 if it would notice.
     """
 
     topics: ClassVar[Sequence[str]] = (

@@ -35,6 +35,11 @@ class Server(ABC):
 
     outages: frozenset[Outage] = frozenset()
 
+    @property
+    def address(self) -> str:
+        """Where clients connect to, `host:port`; empty if there is no such place."""
+        return ""
+
     @abstractmethod
     async def start(self) -> None:
         """Answer again at the same address: ends `stop` and `pause`. Idempotent."""
