@@ -49,6 +49,7 @@ class Costs:
         self._processes = [_family(pid) for pid in (sides.client, sides.server, sides.broker)]
         self._counter = InstructionCounter([pid for family in self._processes for pid in family])
         self._processes.append([*sides.awake])
+        self._latest: dict[int, float] = {}
         self.foreign: float | None = None
         self.instructions: int | None = None
         self.client_cpu = self.server_cpu = self.broker_cpu = 0.0
@@ -70,7 +71,14 @@ class Costs:
         self.instructions = self._counter.stop()
 
     def _cpu(self) -> list[float]:
-        return [sum(map(_cpu_seconds, family)) for family in self._processes]
+        return [sum(map(self._seconds, family)) for family in self._processes]
+
+    def _seconds(self, pid: int) -> float:
+        try:
+            self._latest[pid] = _cpu_seconds(pid)
+        except OSError:
+            pass  # it ended, as a child that writes a snapshot does: it keeps what it had when last looked at
+        return self._latest.get(pid, 0.0)
 
 
 def _family(pid: int) -> list[int]:

@@ -327,9 +327,8 @@ class Dispatcher(Component):
 
     def _call_help(self) -> None:
         """Should the worker that asks wait in this turn of the loop, others begin in the next."""
-        if self._lanes.ready and not self._helping:
-            self._helping = True
-            self._loop.call_soon(self._help)
+        self._helping = True
+        self._loop.call_soon(self._help)
 
     def _help(self) -> None:
         self._helping = False
@@ -345,7 +344,13 @@ class Dispatcher(Component):
         assert task is not None
         try:
             while self._waits():
-                await self._handle(task, self._take())
+                if self._batched:
+                    self._end_batch()
+                group = self._lanes.take(self._size)
+                self._running += 1
+                if self._lanes.ready and not self._helping:
+                    self._call_help()
+                await self._handle(task, group)
                 if contextvars.copy_context() != self._context:
                     self._schedule()  # what a handler left there is not for the next one to see
                     break
@@ -353,15 +358,11 @@ class Dispatcher(Component):
             self._workers.discard(task)
             self._check_idle()
 
-    def _take(self) -> list[Work]:
+    def _end_batch(self) -> None:
         self._due = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        group = self._lanes.take(self._size)
-        self._running += 1
-        self._call_help()
-        return group
 
     async def _handle(self, task: asyncio.Task[Any], group: list[Work]) -> None:
         error = await self._call(task, group)
@@ -372,7 +373,8 @@ class Dispatcher(Component):
             work = group[0]
             settlement = self._decide(work, error, True)
             self._let_go(work, settlement)
-            self._call_help()
+            if self._lanes.ready and not self._helping:
+                self._call_help()
             if settlement is _ACK:
                 await self._settler.acknowledge(work, _ACK)
                 self._forget(work)
@@ -382,7 +384,8 @@ class Dispatcher(Component):
             settlements = [self._decide(work, error, False) for work in group]
             for work, settlement in zip(group, settlements, strict=True):
                 self._let_go(work, settlement)
-            self._call_help()
+            if not self._helping:
+                self._call_help()
             await asyncio.gather(*map(self._conclude, group, settlements))
 
     def _worth_handling(self, work: Work) -> bool:
