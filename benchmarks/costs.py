@@ -74,10 +74,8 @@ class Costs:
         return [sum(map(self._seconds, family)) for family in self._processes]
 
     def _seconds(self, pid: int) -> float:
-        try:
+        with suppress(OSError):  # a child that wrote a snapshot ended: it keeps what it had when last looked at
             self._latest[pid] = _cpu_seconds(pid)
-        except OSError:
-            pass  # it ended, as a child that writes a snapshot does: it keeps what it had when last looked at
         return self._latest.get(pid, 0.0)
 
 

@@ -7,12 +7,12 @@ is a `Messenger`. Those that begin with `raw` are a backend's client library and
 from __future__ import annotations
 
 import importlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
-#: Takes the body of one message; it is acknowledged when that returns.
-Take = Callable[[bytes], Awaitable[None]]
+#: Takes the body of one message; it is acknowledged when that returns. A message whose `Take` waits holds up no other.
+Take = Callable[[bytes], Coroutine[Any, Any, None]]
 Publish = Callable[[bytes], Awaitable[object]]
 #: A call that answers with what it was given.
 Echo = Callable[[bytes], Awaitable[bytes]]

@@ -62,8 +62,7 @@ async def consumer(backend: str, address: str, topic: str, take: Take) -> AsyncI
     loop, stop = asyncio.get_running_loop(), Event()
 
     async def handle(bodies: list[bytes]) -> None:
-        for body in bodies:
-            await take(body)
+        await asyncio.gather(*map(take, bodies))
 
     def work() -> None:
         found = KafkaConsumer(

@@ -13,7 +13,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StreamConfig
 
 from messaging import PREFETCH, QUEUE, Echo, Publish, Take
-from messaging._tasks import running
+from messaging._tasks import Beside, running
 
 DISTRIBUTIONS = {"nats": ("nats-py",), "jetstream": ("nats-py",)}
 CALLING = {"nats": ("nats-py",)}
@@ -50,9 +50,10 @@ async def consumer(backend: str, address: str, topic: str, take: Take) -> AsyncI
     connection = await nats.connect(address)
     try:
         if backend == "nats":
+            beside = Beside()
 
             async def taken(message: Any) -> None:
-                await take(message.data)
+                await beside.begin(take(message.data))
 
             await connection.subscribe(topic, queue=QUEUE, cb=taken)
             await connection.flush()
@@ -74,14 +75,16 @@ async def _pulled(connection: Any, topic: str) -> Any:
 
 
 async def _pull(subscription: Any, take: Take) -> None:
+    async def handle(message: Any) -> None:
+        await take(message.data)
+        await message.ack()
+
     while True:
         try:
             messages = await subscription.fetch(PREFETCH)
         except NatsTimeoutError:
             continue
-        for message in messages:
-            await take(message.data)
-            await message.ack()
+        await asyncio.gather(*map(handle, messages))
 
 
 class _Record:

@@ -11,7 +11,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.exceptions import ResponseError
 
 from messaging import PREFETCH, QUEUE, Publish, Take
-from messaging._tasks import running
+from messaging._tasks import Beside, running
 
 DISTRIBUTIONS = {"redis_streams": ("redis",), "redis_pubsub": ("redis",)}
 _CONNECTIONS = 20  # as many as pymicro has
@@ -79,10 +79,11 @@ async def _read(client: Any, topic: str, take: Take) -> None:
 
 
 async def _listen(channel: Any, take: Take) -> None:
+    beside = Beside()
     while True:
         message = await channel.get_message(ignore_subscribe_messages=True, timeout=None)
         if message is not None:
-            await take(message["data"])
+            await beside.begin(take(message["data"]))
 
 
 class _Record:

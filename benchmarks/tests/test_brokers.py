@@ -33,7 +33,7 @@ def measured(rate: float, cpu: float) -> Measured:
 
 
 async def test_what_is_consumed_is_counted_without_the_first() -> None:
-    checker = Checker(ORDER, ORDER.all)
+    checker = Checker(ORDER, ORDER.all, ORDER.all - ORDER.messages)
     for number in range(ORDER.all):
         await checker.take(body(number))
     found = await checker.measured()
@@ -44,7 +44,7 @@ async def test_what_is_consumed_is_counted_without_the_first() -> None:
 
 @pytest.mark.parametrize("wrong", [body(1)[:-1] + b"?", body(1)[:-1], body(0), b""])
 async def test_a_message_that_is_wrong_or_comes_twice_fails_the_cell(wrong: bytes) -> None:
-    checker = Checker(ORDER, ORDER.all)
+    checker = Checker(ORDER, ORDER.all, ORDER.all - ORDER.messages)
     await checker.take(body(0))
     with pytest.raises(WrongMessageError):
         await checker.take(wrong)
@@ -68,7 +68,7 @@ def test_a_stored_run_says_how_pymicro_compares() -> None:
 @pytest.mark.parametrize("system", ["raw", "pymicro"])
 async def test_a_cell_is_measured_on_a_real_server(redis_server: RedisServer, backend: str, system: str) -> None:
     published, consumed = await run_cell(BACKENDS[backend], system, redis_server, 200, uvloop=False)
-    assert published.calls == consumed.calls == 200
+    assert (published.calls, consumed.calls) == (200, 200 if BACKENDS[backend].keeps else 219)
     assert published.p50 > 0
     assert published.broker_cpu > 0
 

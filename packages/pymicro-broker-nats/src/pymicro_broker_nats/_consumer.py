@@ -13,9 +13,10 @@ import msgspec
 
 from pymicro.broker import Consumer, Delivery, envelope
 from pymicro.errors import Closed, PymicroError
+from pymicro.message import Message
+from pymicro.metadata import EMPTY
 from pymicro.plugins import Build
 from pymicro.plugins.toolkit import backoff, log
-from pymicro_broker_nats import _wire
 from pymicro_nats.connection import Arrived, Link, Session
 
 #: Seconds between two attempts to attach, at first and at most.
@@ -51,6 +52,7 @@ class NatsConsumer(Consumer):
         self.source = source
         self._longest = envelope.longest(source.build.limits)
         self._here: deque[Arrived] = deque()
+        self._bytes = 0  # of those
         self._unsettled: dict[Delivery[Any], Arrived] = {}
         self._news = asyncio.Event()
         self._broken = asyncio.Event()
@@ -139,7 +141,7 @@ class NatsConsumer(Consumer):
                 raise Closed("the consumer was closed")
             limit = min(max, self.source.prefetch - len(self._unsettled))
             if limit > 0 and self._here:
-                return [self._hand_out(self._here.popleft()) for _ in range(min(limit, len(self._here)))]
+                return self._hand_out(min(limit, len(self._here)))
             if self._left and not self._here:
                 raise Closed("the consumer was detached")
             self._news.clear()
@@ -147,19 +149,30 @@ class NatsConsumer(Consumer):
                 await self._want(limit)
             await self._news.wait()
 
-    def _hand_out(self, message: Arrived) -> Delivery[Any]:
-        content, key = _wire.read(message.data)
-        delivery: Delivery[Any] = Delivery(
-            topic=self.source.topic, message=content, key=key, count=self._count(message), make_native=message.native
-        )
-        self._unsettled[delivery] = message
-        return delivery
+    def _hand_out(self, number: int) -> list[Delivery[Any]]:
+        topic, here, deliveries, size = self.source.topic, self._here, [], 0
+        for _ in range(number):
+            message = here.popleft()
+            size += len(message.data)
+            try:
+                content, key = envelope.read(message.data)
+            except ValueError:  # not of Go Micro or pymicro: a body without headers
+                content, key = Message(EMPTY, message.data), None
+            delivery: Delivery[Any] = Delivery(
+                topic=topic, message=content, key=key, count=self._handed_out(message), make_native=message.native
+            )
+            self._unsettled[delivery] = message
+            deliveries.append(delivery)
+        self._bytes -= size
+        return deliveries
 
-    def _count(self, message: Arrived) -> int:
+    def _handed_out(self, message: Arrived) -> int:
+        """How often the message was delivered, this time included."""
         return 1
 
     def _arrived(self, message: Arrived) -> None:
         self._here.append(message)
+        self._bytes += len(message.data)
         self._news.set()
 
     def _too_large(self, message: Arrived) -> bool:

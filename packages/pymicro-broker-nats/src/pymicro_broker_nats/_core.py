@@ -20,7 +20,6 @@ class CoreConsumer(NatsConsumer):
     def __init__(self, source: Source, options: NatsBrokerOptions) -> None:
         super().__init__(source)
         self._options = options
-        self._bytes = 0
         self._dropped = 0
 
     async def _attach(self, session: Session) -> Any:
@@ -38,7 +37,6 @@ class CoreConsumer(NatsConsumer):
         ):
             self._drop()
             return
-        self._bytes += size
         super()._arrived(message)
 
     def _drop(self) -> None:
@@ -47,12 +45,12 @@ class CoreConsumer(NatsConsumer):
             self._log(logging.WARNING, "subscription too slow, messages dropped", waiting=waiting, bytes=self._bytes)
         self._dropped += 1
 
-    def _hand_out(self, message: Arrived) -> Delivery[Any]:
-        self._bytes -= len(message.data)
+    def _hand_out(self, number: int) -> list[Delivery[Any]]:
+        deliveries = super()._hand_out(number)
         if self._dropped and len(self._here) <= self._options.max_messages // 2:
             self._log(logging.INFO, "subscription keeps up again", dropped=self._dropped)
             self._dropped = 0
-        return super()._hand_out(message)
+        return deliveries
 
     async def settle(self, delivery: Delivery[Any], settlement: Settlement) -> None:
         if self._unsettled.pop(delivery, None) is not None:

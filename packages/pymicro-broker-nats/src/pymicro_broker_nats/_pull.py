@@ -134,16 +134,14 @@ class PullConsumer(NatsConsumer):
         for message in [message for message in self._here if now - self._times[id(message)] > lease / 3]:
             if now - self._times[id(message)] > lease:
                 self._here.remove(message)
+                self._bytes -= len(message.data)
                 del self._times[id(message)]
             else:
                 self._times[id(message)] = now
                 self._put_quietly(message, _PROGRESS)
 
-    def _hand_out(self, message: Arrived) -> Delivery[Any]:
+    def _handed_out(self, message: Arrived) -> int:
         self._times.pop(id(message), None)
-        return super()._hand_out(message)
-
-    def _count(self, message: Arrived) -> int:
         parts = message.reply.split(b".")
         # `$JS.ACK.<stream>.<consumer>.<delivered>...`, and since 2.11 with a domain and an account before the stream
         return int(parts[4] if len(parts) < 11 else parts[6])

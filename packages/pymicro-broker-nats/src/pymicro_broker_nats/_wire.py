@@ -1,4 +1,4 @@
-"""Names, and payloads that may be of others."""
+"""Names and ids."""
 
 from __future__ import annotations
 
@@ -10,10 +10,7 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
 
-from pymicro.broker import envelope
 from pymicro.errors import ConfigurationError
-from pymicro.message import Message
-from pymicro.metadata import EMPTY
 
 #: The header by which JetStream knows a message that was published twice.
 ID: Final = "Nats-Msg-Id"
@@ -22,14 +19,6 @@ _UNFIT_QUEUE: Final = re.compile(r"[\s\0]")
 
 #: What a server takes for the name of a stream or a consumer.
 _LONGEST_NAME: Final = 200
-
-
-def read(payload: bytes) -> tuple[Message, str | None]:
-    """The message in a payload, and its key. What is not Go Micro's JSON is the body of a message without headers."""
-    try:
-        return envelope.read(payload)
-    except ValueError:
-        return Message(EMPTY, payload), None
 
 
 def check_queue(queue: str) -> None:

@@ -280,7 +280,7 @@ class Dispatcher(Component):
     def _forget(self, work: Work) -> None:
         self._held.discard(work)
         bind(work.delivery, DONE)
-        if len(self._held) < self._prefetch:
+        if not self._room.is_set() and len(self._held) < self._prefetch:
             self._room.set()
 
     def _check_idle(self) -> None:
@@ -388,12 +388,10 @@ class Dispatcher(Component):
                 self._call_help()
             await asyncio.gather(*map(self._conclude, group, settlements))
 
-    def _worth_handling(self, work: Work) -> bool:
-        return not work.lost and work.delivery.count <= self._policy.max_deliveries
-
     async def _call(self, task: asyncio.Task[Any], group: list[Work]) -> BaseException | None:
         """The handler's error, or None. Raises only to end `task`, which is this dispatcher's own."""
-        works = group if len(group) == 1 and self._worth_handling(group[0]) else [*filter(self._worth_handling, group)]
+        most = self._policy.max_deliveries
+        works = [work for work in group if not work.lost and work.delivery.count <= most]
         if not works:
             return None
         for work in works:

@@ -231,8 +231,12 @@ class _Event:
         """One event."""
         value = delivery.value = self.decode(delivery)
         body = delivery if self._subscriber.manual else value
-        headers = delivery.message.headers
-        await self._run(Request(service=self._service, endpoint=delivery.topic, body=body, headers=headers))
+        request = Request(service=self._service, endpoint=delivery.topic, body=body, headers=delivery.message.headers)
+        token = current.set(request)
+        try:
+            await self._call(request)
+        finally:
+            current.reset(token)
 
     async def handle_batch(self, deliveries: Sequence[Delivery[Any]]) -> None:
         """Several events at once; those that cannot be read go to the dead letters."""
@@ -244,10 +248,9 @@ class _Event:
                 await delivery.reject(error.detail)
             else:
                 good.append(delivery)
-        if good:
-            await self._run(Request(service=self._service, endpoint=self._subscriber.topic, body=good))
-
-    async def _run(self, request: Request) -> None:
+        if not good:
+            return
+        request = Request(service=self._service, endpoint=self._subscriber.topic, body=good)
         token = current.set(request)
         try:
             await self._call(request)
