@@ -168,10 +168,9 @@ async def _publish(send: Publish, numbers: Iterator[int], count: int) -> list[fl
 async def consume(order: Order) -> Measured:
     """See `Order`."""
     backend = BACKENDS[order.backend]
-    if backend.keeps:
-        checker = Checker(order, order.all, order.all - order.messages)
-    else:  # a library that reads ahead of the handlers would have read many before a later one
-        checker = Checker(order, _RECORDED, 1)
+    # Where nothing is kept, a library that reads ahead of the handlers would have read many before a later one.
+    distinct, warm_up = (order.all, order.all - order.messages) if backend.keeps else (_RECORDED, 1)
+    checker = Checker(order, distinct, warm_up)
     system = load(backend, order.system)
     async with system.consumer(order.backend, order.address, order.topic, checker.take):
         if not backend.keeps:

@@ -123,8 +123,8 @@ class Publisher:
         now = self._loop.time()
         until = now + timeout
         size = len(value) + len(key or b"") + _OVERHEAD
-        if self._may_send(topic, size):
-            sent = self._send(self._producer, topic, value, key, size)
+        if partitions := self._open_to(topic, size):
+            sent = self._send(self._producer, topic, partitions, value, key, size)
         else:
             sent = await self._begin(topic, value, key, size, timeout)
             now = self._loop.time()
@@ -139,10 +139,15 @@ class Publisher:
         if sent.error is not None:
             raise mapped(sent.error, self._settings.address) from sent.error
 
-    def _may_send(self, topic: str, size: int) -> bool:
-        """Whether nothing has to be waited for, which costs; so it is nearly always."""
-        known = self._producer is not None and self._topics.knows(topic)
-        return known and self._has_room(size) and bool(self._net.cluster.partitions_for_topic(topic))
+    def _open_to(self, topic: str, size: int) -> set[int] | None:
+        """The partitions, if nothing has to be waited for, which costs; so it is nearly always."""
+        if self._producer is None or not self._topics.knows(topic) or not self._has_room(size):
+            return None
+        return self._partitions(topic)
+
+    def _partitions(self, topic: str) -> set[int] | None:
+        known: set[int] | None = self._net.cluster.partitions_for_topic(topic)
+        return known
 
     def _has_room(self, size: int) -> bool:
         return not self._bytes or self._bytes + size <= self._settings.options.buffer
@@ -153,7 +158,8 @@ class Publisher:
             async with asyncio.timeout(timeout):
                 while True:
                     try:
-                        return self._send(await self._prepare(topic, size), topic, value, key, size)
+                        producer = await self._prepare(topic, size)
+                        return self._send(producer, topic, self._partitions(topic) or {0}, value, key, size)
                     except BackendUnavailable as error:
                         if self._producer is None:
                             raise
@@ -170,7 +176,7 @@ class Publisher:
         """The driver's producer, when it would not have to wait."""
         await self._topics.ensure(topic)
         producer = await self._ready()
-        if not self._net.cluster.partitions_for_topic(topic):  # the driver would wait, and the event loop with it
+        if not self._partitions(topic):  # the driver would wait, and the event loop with it
             try:
                 await in_thread(producer.partitions_for, topic)
             except Exception as error:
@@ -180,10 +186,11 @@ class Publisher:
             await self._room.wait()
         return producer
 
-    def _send(self, producer: Any, topic: str, value: bytes, key: bytes | None, size: int) -> Sent:
+    def _send(
+        self, producer: Any, topic: str, partitions: set[int], value: bytes, key: bytes | None, size: int
+    ) -> Sent:
         partition = None
         if key is None:
-            partitions = self._net.cluster.partitions_for_topic(topic) or {0}
             partition = sorted(partitions)[self._next % len(partitions)]
             self._next += 1
         try:

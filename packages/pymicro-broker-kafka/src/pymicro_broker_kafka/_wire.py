@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from pymicro.plugins import Limits
 _TOPIC: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 
 
+@functools.lru_cache(maxsize=1024)  # asked for each message
 def check_topic(topic: str) -> None:
     """Refuse what Kafka cannot have as the name of a topic.
 

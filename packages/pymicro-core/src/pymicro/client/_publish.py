@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pymicro._internal.ids import new_id
 from pymicro.broker import Broker
@@ -13,6 +13,8 @@ from pymicro.metadata import Headers
 from pymicro.rpc import Middleware, Request, Response, chain, checked, current, merged, names, options, propagated_by
 
 T = TypeVar("T")
+
+_MAX_HEADS: Final = 1024  # a program may make up topics
 
 FindBroker = Callable[[str], Awaitable[Broker]]
 
@@ -44,6 +46,7 @@ class Publishing:
         self._timeout = timeout
         self._find = find
         self._encoders: dict[str, Encode] = {}
+        self._heads: dict[tuple[str, str], Headers] = {}
         self._call = chain(middleware, self._send)
 
     async def publish(
@@ -58,31 +61,37 @@ class Publishing:
         broker: str,
     ) -> None:
         """See `Service.publish`."""
+        headers = self._head(topic, content_type or self._content_type).add((("Micro-ID", new_id()),))
         serving, chosen = current.get(), options.get()
-        headers = Headers(
-            [
-                (names.CONTENT_TYPE, content_type or self._content_type),
-                (names.TOPIC, topic),
-                ("Micro-ID", new_id()),
-                *merged(
+        if serving is not None or chosen is not None or metadata:
+            headers = headers.extend(
+                merged(
                     propagated_by(serving) if serving is not None else (),
                     chosen.metadata if chosen is not None else (),
                     checked(metadata or {}),
-                ),
-            ]
-        )
+                )
+            )
         limit = timeout if timeout is not None else self._timeout
         local = {"key": key, "broker": broker, "timeout": limit}
         await self._call(Request(service=self._service, endpoint=topic, body=value, headers=headers, local=local))
 
     async def _send(self, request: Request) -> Response:
         local = request.local
-        encode = self._encoder(request.headers[names.CONTENT_TYPE])
+        encode = self._encoder(request.headers.lowered["content-type"])
         body = request.body if isinstance(request.body, bytes) else encode(request.body)  # as Go's Frame is
         broker = await self._find(local["broker"])
         message = Message(request.headers, body)
         await broker.publish(request.endpoint, message, key=local["key"], timeout=local["timeout"])
         return Response()
+
+    def _head(self, topic: str, content_type: str) -> Headers:
+        """What all events of a topic have. Made once, unless there are very many."""
+        head = self._heads.get((topic, content_type))
+        if head is None:
+            head = Headers(((names.CONTENT_TYPE, content_type), (names.TOPIC, topic)))
+            if len(self._heads) < _MAX_HEADS:
+                self._heads[topic, content_type] = head
+        return head
 
     def _encoder(self, content_type: str) -> Encode:
         """Events have no envelope, whatever the content type."""
