@@ -15,6 +15,7 @@ from pymicro.errors import BackendUnavailable, Closed
 from pymicro.plugins import Build
 from pymicro.record import ServiceRecord, merge
 from pymicro.registry import Registration, RegistrationState, Registry, Snapshot, SnapshotFeed
+from pymicro.registry.keeper import check_update
 from pymicro_registry_folder._options import FolderOptions
 
 
@@ -119,6 +120,7 @@ class FolderRegistration(Registration):
     async def update(self, service: ServiceRecord) -> None:
         if self._closed:
             raise Closed("the registration was closed")
+        check_update(self._service, service)
         self._service = service
         self._renew()
 
